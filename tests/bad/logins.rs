@@ -66,7 +66,7 @@ async fn move_pair(inventory: &str) -> (Report, SimWorld, bool) {
         inventory,
         inputs,
         checked,
-        engine: Engine::new().unwrap(),
+        engine: Engine::new(None).unwrap(),
         world,
         store: store.clone(),
         owners: None,

@@ -38,7 +38,7 @@ pub fn run(bench: &mut Bench) -> Outcome {
         let context = world::context(&folder).await?;
         // A lane has a limit of calls, so each sample takes its own.
         let lane = || Lane::new(context.clone(), "bench".into());
-        let procedure = Procedure::compile(&Engine::new()?, caller).await?;
+        let procedure = Procedure::compile(&Engine::new(None)?, caller).await?;
         let bare = Bare::new(&component)?;
         for _ in 0..SAMPLES {
             native.push(through_the_door(&lane()).await?);

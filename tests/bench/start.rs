@@ -23,7 +23,7 @@ pub fn run(bench: &mut Bench) -> Outcome {
     let (mut starts, mut floor) = (Samples::default(), Samples::default());
     bench.runtime.block_on(async {
         let lane = Lane::new(world::context(&folder).await?, "bench".into());
-        let engine = Engine::new()?;
+        let engine = Engine::new(None)?;
         let plugin = Procedure::compile(&engine, plugin).await?;
         let empty = Procedure::compile(&engine, empty).await?;
         for _ in 0..WARM {

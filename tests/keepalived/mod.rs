@@ -92,7 +92,8 @@ impl Driven {
         let Value::Object(settings) = settings else { panic!("settings are a map") };
         let configure = plugin.signature.function("configure").unwrap();
         let settings = arguments::check(configure, &settings, &Inventory::default(), &|_| false);
-        let driver = DriverPlugin::compile(&Engine::new().unwrap(), plugin, settings.unwrap()).await.unwrap();
+        let driver =
+            DriverPlugin::compile(&Engine::new(None).unwrap(), plugin, settings.unwrap()).await.unwrap();
 
         let (clock, run) = (Clock::new(1.0), RunId::generate());
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());

@@ -29,7 +29,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
-    engine::Registry,
+    engine::{self, Engine, Registry},
     inventory::{self, Inventory},
     run as runs,
     store::{RunRow, RunState, SqliteStore, Store},
@@ -222,6 +222,13 @@ fn print_json(value: &impl serde::Serialize) {
 }
 
 impl Global {
+    /// Plugins that were compiled once are kept; a machine without a home folder compiles anew.
+    fn engine(&self) -> Result<Engine, Failure> {
+        let folder = users_folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("compiled"));
+        let cache = folder.as_deref().and_then(engine::cache::open);
+        Engine::new(cache).map_err(|e| Diagnostic::new(format!("no engine for plugins: {e:#}")).into())
+    }
+
     fn registry(&self) -> Registry {
         Registry::new(self.plugins.clone())
     }
@@ -231,15 +238,11 @@ impl Global {
         if let Some(dir) = &self.store {
             return Ok(dir.clone());
         }
-        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        set("XDG_STATE_HOME")
-            .or_else(|| Some(set("HOME")?.join(".local/state")))
-            .map(|state| state.join("leapfrog"))
-            .ok_or_else(|| {
-                Diagnostic::new("there is no home folder to keep runs in")
-                    .hint("say where with --store DIR")
-                    .into()
-            })
+        users_folder("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
+            Diagnostic::new("there is no home folder to keep runs in")
+                .hint("say where with --store DIR")
+                .into()
+        })
     }
 
     /// Where runs show that their runner lives.
@@ -259,6 +262,16 @@ impl Global {
     fn open_store(&self) -> Result<Arc<SqliteStore>, Failure> {
         Ok(Arc::new(SqliteStore::open(&self.store_dir()?)?))
     }
+}
+
+/// Our part of a folder that the XDG base directory specification names.
+fn users_folder(variable: &str, in_home: &str) -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    // A path that is not absolute is to be ignored, says the specification.
+    set(variable)
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(set("HOME")?.join(in_home)))
+        .map(|folder| folder.join("leapfrog"))
 }
 
 /// An inventory on the command line.

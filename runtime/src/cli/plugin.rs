@@ -75,7 +75,11 @@ impl Verb {
                         code: 1,
                     }
                 })?;
+                // Its first run need not wait for that.
+                let engine = global.engine()?;
                 for plugin in &built {
+                    let read = Plugin::read(&plugin.name, &plugin.path).map_err(|e| diagnostic(&e))?;
+                    engine.compile_ahead(&read).map_err(|e| diagnostic(&e))?;
                     if global.json {
                         print_json(&serde_json::json!({
                             "name": plugin.name, "path": plugin.path, "bytes": plugin.size,

@@ -15,7 +15,6 @@ use super::{
 use crate::{
     clock::Clock,
     diagnostic::{Diagnostic, Diagnostics},
-    engine::Engine,
     imports::Person,
     inventory::Inventory,
     probe::NetProber,
@@ -57,7 +56,7 @@ impl Run {
         let checked = run::check(&workflow, &inventory, &inputs, &global.registry())?;
         let folder = global.store_dir()?;
         let store = global.open_store()?;
-        let engine = Engine::new().map_err(|e| Diagnostic::new(format!("no engine for plugins: {e:#}")))?;
+        let engine = global.engine()?;
         let inventory = Arc::new(inventory);
         let world = world(&inventory, &folder, self.new_world)?;
         let (stop, cancel) = watch::channel(false);

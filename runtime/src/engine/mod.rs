@@ -5,6 +5,7 @@
 
 pub mod arguments;
 pub mod bindings;
+pub mod cache;
 mod driver;
 pub mod encode;
 mod procedure;
@@ -60,8 +61,10 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    pub fn new() -> wasmtime::Result<Self> {
+    /// What is compiled is kept in `cache`, if one is given, and found there the next time.
+    pub fn new(cache: Option<wasmtime::Cache>) -> wasmtime::Result<Self> {
         let mut config = Config::new();
+        config.cache(cache);
         config.epoch_interruption(true);
         // Replay needs the same bits on every machine.
         config.cranelift_nan_canonicalization(true);
@@ -96,6 +99,14 @@ impl Engine {
         api::log::add_to_linker::<_, HasSelf<_>>(&mut linker, |s| s)?;
         api::run::add_to_linker::<_, HasSelf<_>>(&mut linker, |s| s)?;
         Ok(Self { engine, linker })
+    }
+
+    /// Compile a plugin now, so that the cache has it when it is run.
+    ///
+    /// # Errors
+    /// When it cannot be compiled.
+    pub fn compile_ahead(&self, plugin: &Plugin) -> Result<(), PluginError> {
+        plugin.compile(self).map(drop)
     }
 
     fn store(&self, state: PluginState) -> wasmtime::Store<PluginState> {
