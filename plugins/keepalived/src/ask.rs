@@ -11,7 +11,7 @@ use crate::{
 
 /// Pauses before each look at the state file, in milliseconds: two seconds in all, few commands
 /// where a command takes long.
-const PAUSES: [u64; 9] = [20, 20, 40, 80, 160, 240, 320, 480, 640];
+const PAUSES: [u64; 9] = [0, 20, 60, 80, 160, 240, 320, 480, 640];
 /// Characters of foreign text that are shown.
 const SHOWN: usize = 200;
 
@@ -61,7 +61,9 @@ pub fn state(session: &Session, settings: &Settings) -> Result<Result<Instance, 
     }
     let mut last = String::new();
     for pause in PAUSES {
-        sleep(Duration::from_millis(pause));
+        if pause > 0 {
+            sleep(Duration::from_millis(pause));
+        }
         let file = run(session, &["cat", &settings.state_file])?;
         if file.status != 0 {
             last = shown(&file);

@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, Ordering},
-        mpsc::{self, RecvTimeoutError, SyncSender, TrySendError},
+        mpsc::{self, SyncSender, TrySendError},
     },
     thread,
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use super::{
     command::{self, Request},
     quote,
     session::{Connection, Route, connect, lost},
-    wait::{Bell, KEEP_ALIVE, Patience, after},
+    wait::{Bell, Patience, after},
 };
 use crate::{
     inventory::Ssh,
@@ -163,21 +163,13 @@ struct Line {
 
 impl Line {
     fn serve(mut self, jobs: &mpsc::Receiver<Job>) {
-        loop {
-            match jobs.recv_timeout(KEEP_ALIVE) {
-                Ok(job) => {
-                    let result = self.run(&job);
-                    // Nobody waits any more: nothing is left to tell.
-                    let _ = job.reply.send(result);
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.connection = self
-                        .connection
-                        .take()
-                        .filter(|connection| connection.session.keepalive_send().is_ok());
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+        // No SSH message is sent while nothing is asked: the server's VM may be paused, at the end
+        // of its copy, and what TCP then sends again and again in vain makes it wait for seconds
+        // before it tries once more, long after the VM runs. The kernel's own probes go on.
+        for job in jobs {
+            let result = self.run(&job);
+            // Nobody waits any more: nothing is left to tell.
+            let _ = job.reply.send(result);
         }
     }
 
