@@ -11,7 +11,7 @@ use crate::{
             types::{Error, Role},
         },
     },
-    inventory::LoginPolicy,
+    inventory::{LoginPolicy, Service},
     model::{self, PairName, ServerName},
 };
 
@@ -21,6 +21,10 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// A server's own service that does not answer within this time does not answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// So many answers in a row make a service steady. One alone can be luck; and a server that was
+/// just moved has its caches cold, which the first questions after a switchover should not meet.
+const STEADY: u32 = 10;
+const STEADY_EVERY: Duration = Duration::from_millis(20);
 
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
@@ -148,15 +152,33 @@ pub async fn service_answers(
     server: &ServerName,
     timeout: Duration,
 ) -> Result<Option<Duration>, Error> {
-    let service = context.inventory.servers.get(server).and_then(|s| s.service.as_ref());
-    let Some(service) = service else {
-        return Err(Error::NotFound(format!(
-            "the inventory names no service of server {server} (hint: add `service:` to it)"
-        )));
-    };
-    let answer = context.world.prober.ask(service, timeout).await?;
+    let answer = context.world.prober.ask(service(context, server)?, timeout).await?;
     context.facts.answered(server, answer);
     Ok(answer)
+}
+
+fn service<'a>(context: &'a Context, server: &ServerName) -> Result<&'a Service, Error> {
+    context.inventory.servers.get(server).and_then(|s| s.service.as_ref()).ok_or_else(|| {
+        Error::NotFound(format!(
+            "the inventory names no service of server {server} (hint: add `service:` to it)"
+        ))
+    })
+}
+
+/// Ask several times; the slowest answer, if every question was answered.
+async fn answers_steadily(context: &Context, server: &ServerName) -> Result<Option<Duration>, Error> {
+    let service = service(context, server)?;
+    let mut slowest = Duration::ZERO;
+    for question in 0..STEADY {
+        if question > 0 {
+            context.world.clock.sleep(STEADY_EVERY).await;
+        }
+        match context.world.prober.ask(service, ANSWER_WITHIN).await? {
+            Some(after) => slowest = slowest.max(after),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(slowest))
 }
 
 /// What of the pair has not come to rest, at one look.
@@ -167,13 +189,15 @@ async fn missing(
     pair: &PairName,
     active: &ServerName,
 ) -> Answer<Vec<String>> {
-    let roles = match read_roles(lane, pair).await? {
+    let context = lane.context();
+    let asking = members.iter().map(|server| answers_steadily(context, server));
+    let (roles, services) = tokio::join!(read_roles(lane, pair), futures_util::future::join_all(asking));
+    let roles = match roles? {
         Ok(roles) => roles,
         Err(error) => return Ok(Err(error)),
     };
     let mut reasons = role_problems(&roles, active);
-    let context = lane.context();
-    let looks = members.iter().map(|server| {
+    let looks = members.iter().zip(services).map(|(server, service)| {
         let lane = lane.beside(server.as_str());
         async move {
             let session = Session { server: server.clone(), closed: None };
@@ -181,7 +205,10 @@ async fn missing(
                 Ok(reasons) => reasons,
                 Err(error) => vec![super::errors::text(&error)],
             };
-            match service_answers(context, server, ANSWER_WITHIN).await {
+            if let Ok(answer) = &service {
+                context.facts.answered(server, *answer);
+            }
+            match service {
                 Ok(Some(_)) | Err(Error::NotFound(_)) => {}
                 Ok(None) => reasons.push("its service does not answer at its own address".into()),
                 Err(error) => reasons.push(super::errors::text(&error)),
