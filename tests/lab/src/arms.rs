@@ -88,13 +88,14 @@ fn run_in(lab: &Lab, kind: Kind, folder: &Path) -> Result<Arm> {
         for guest in &GUESTS {
             logins.run(guest, "touch /run/write-memory")?;
         }
-        // The first round makes the area.
-        process::pause(Duration::from_secs(2))?;
         for guest in &GUESTS {
             // A lab whose guests are idle would prove nothing.
-            logins
-                .run(guest, "pidof lab-helper")
-                .with_context(|| format!("{} writes no memory", guest.name))?;
+            process::until(
+                &format!("{} to write its memory", guest.name),
+                Duration::from_secs(60),
+                Duration::from_millis(500),
+                || Ok(logins.run(guest, "cat /run/write-memory.made").ok()),
+            )?;
         }
     }
     // Before the probe counts, whoever serves has served once.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The longest pause that a copy of this lab's busy guests needs over its link.
-pub const MAX_PAUSE_MS: u64 = 9000;
+pub const MAX_PAUSE_MS: u64 = 12_000;
 
 /// Writes it to `path`, as seen from where the runner runs.
 pub fn write(lab: &Lab, path: &Path) -> Result<()> {

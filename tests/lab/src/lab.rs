@@ -63,7 +63,7 @@ impl Lab {
 
         let kvm = kvm(&image, &folder, &output);
         println!("lab: guests run under {}", if kvm { "KVM" } else { "TCG (no guest boots under KVM here)" });
-        let memory_mib = if options.smoke { 256 } else { 512 };
+        let memory_mib = if options.smoke { 256 } else { 768 };
         let shape = Shape { kvm, memory_mib, write: !options.smoke, disk: options.disk };
         let mut lab = Self {
             source: Machine::source(&folder),

@@ -15,11 +15,15 @@ const PAGE: usize = 4096;
 const SLICE: Duration = Duration::from_millis(10);
 
 /// Writes round and round over `mebibytes`, so that `rate` MB of pages are new each second,
-/// while the file exists.
+/// while the file exists. Once all of it has been written, a file beside it with `.made` at the
+/// end of its name says so.
 pub fn write(mebibytes: usize, rate: u64, while_exists: &Path) -> Result<()> {
     let pages = (mebibytes << 20) / PAGE;
     // Nothing is zero: pages of zeros cost the hypervisor nothing.
-    let mut area: Vec<u8> = (0..pages * PAGE).map(|index| (index % 251) as u8 | 1).collect();
+    let mut area = vec![1_u8; pages * PAGE];
+    let mut made = while_exists.as_os_str().to_owned();
+    made.push(".made");
+    std::fs::write(made, "")?;
     let each_slice = (rate * 1_000_000 / PAGE as u64 * SLICE.as_millis() as u64 / 1000).max(1);
     let mut page = 0;
     let mut slices = 0_u64;
