@@ -21,6 +21,11 @@ impl Clock {
         Self { origin: Instant::now(), speed }
     }
 
+    /// How many of its seconds pass in one of the runtime's.
+    pub fn speed(&self) -> f64 {
+        self.speed
+    }
+
     /// Time since the start.
     pub fn now(&self) -> Duration {
         self.origin.elapsed().mul_f64(self.speed)

@@ -73,6 +73,7 @@ async fn move_pair(inventory: &str) -> (Report, SimWorld, bool) {
         screen: Screen::to(Form::Plain, ColorChoice::Never, Box::new(std::io::sink())),
         person: Person::Absent,
         cancel,
+        crash: None,
     };
     let report = execute(request).await.unwrap();
     let run = RunId::parse(&report.run).unwrap();

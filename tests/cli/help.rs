@@ -6,6 +6,8 @@ const VERBS: &[&[&str]] = &[
     &[],
     &["check"],
     &["run"],
+    &["resume"],
+    &["cancel"],
     &["list"],
     &["show"],
     &["trust"],

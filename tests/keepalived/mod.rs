@@ -31,7 +31,8 @@ use leapfrog::{
     inventory::{Inventory, Service},
     model::{MachineName, ServerName, VmName},
     providers::{
-        self, Hypervisor, Migration, MigrationRequest, Preflight, Presence, Prober, ProviderError, World,
+        self, Hypervisor, Migration, MigrationRequest, Preflight, Presence, Prober, ProviderError, Settled,
+        World,
     },
     report::Report,
     store::{Journal, MemoryStore, RunId, Store},
@@ -57,6 +58,9 @@ impl Hypervisor for Nothing {
     }
     async fn preflight(&self, _: &MigrationRequest) -> providers::Result<Preflight> {
         nobody()
+    }
+    async fn settle(&self, _: &MigrationRequest) -> providers::Result<Settled> {
+        unreachable!("nothing is moved here")
     }
     async fn migrate(&self, _: &MigrationRequest) -> providers::Result<Box<dyn Migration>> {
         nobody()

@@ -1,4 +1,4 @@
-//! Ctrl-C, a second run at the same time, and runners that are killed.
+//! Ctrl-C, and a second run at the same time.
 
 use super::*;
 use crate::support::program::Ran;
@@ -38,25 +38,4 @@ fn a_second_run_of_the_same_pair_is_refused_and_told_which_run_has_it() {
     assert_eq!(sim.effects(), (1, 0), "the second run has done something: {ran}");
     running.signal("INT");
     running.wait().exits(4);
-}
-
-#[test]
-fn a_killed_runners_locks_pass_on_once_its_copy_is_over() {
-    let sim = Simulated::with(&Setup::long_copies());
-    let running = sim.begin_to_move(&[]);
-    running.signal("KILL");
-    assert_eq!(running.wait().code, None);
-    // The hypervisor goes on by itself, and who looks away from that does harm.
-    let ran = sim.move_pair(&[]).exits(2);
-    assert!(format!("{ran}").contains("migration of it is under way"), "{ran}");
-    assert_eq!(sim.effects(), (1, 0), "{ran}");
-    sim.copy_ends();
-    assert_eq!(sim.places(), "sip-1 on a, sip-2 on b", "the copy ends without its runner");
-    let running = sim.begin_to_move(&[]);
-    sim.copy_ends();
-    running.wait().exits(0);
-    assert_eq!((sim.effects(), sim.places().as_str()), ((2, 1), "sip-1 on b, sip-2 on b"));
-    let runs = sim.verb(&["list", "--json"]).exits(0).json();
-    assert_eq!(runs.len(), 3, "{runs:#?}");
-    assert!(runs.iter().all(|run| run["state"] != "running"), "a dead run still runs: {runs:#?}");
 }

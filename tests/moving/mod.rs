@@ -4,6 +4,7 @@
 
 mod interrupted;
 mod journal;
+mod resumed;
 mod starts;
 mod troubles;
 

@@ -82,3 +82,16 @@ fn a_vm_alone_can_be_moved_too() {
     sim.verb(&args).exits(0);
     assert_eq!((sim.effects(), sim.places().as_str()), ((1, 0), "sip-1 on a, sip-2 on b"));
 }
+
+#[test]
+fn a_member_that_becomes_active_is_not_copied_any_longer() {
+    // Quick enough that the looks at the roles, five simulated seconds apart, are soon.
+    let sim = Simulated::with(&Setup { speed: 8, ..Setup::long_copies() });
+    let running = sim.begin_to_move(&[]);
+    // The active fails, and the standby takes over in the middle of its copy.
+    sim.say_role("sip-1", leapfrog::model::Role::Unknown);
+    sim.say_role("sip-2", leapfrog::model::Role::Active);
+    let ran = running.wait().exits(1).says("sip-2 is active now: the copy of its VM is aborted");
+    assert_eq!((sim.effects(), sim.counts().aborts), ((1, 0), 1), "{ran}");
+    assert_eq!(sim.places(), "sip-1 on a, sip-2 on a");
+}

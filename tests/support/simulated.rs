@@ -256,6 +256,22 @@ impl Simulated {
         run(&mut self.moving(args))
     }
 
+    /// The same by a runner that kills itself where [`LEAPFROG_KILL`](leapfrog::store::Crash) says.
+    #[track_caller]
+    pub fn move_pair_and_die(&self, args: &[&str], at: &str) -> Ran {
+        run(self.moving(args).env("LEAPFROG_KILL", at))
+    }
+
+    /// Look at the world until it is so.
+    #[track_caller]
+    pub fn wait_for(&self, is_so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "it has not come to that");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Begin to, and go on with the test once a copy is under way.
     #[track_caller]
     pub fn begin_to_move(&self, args: &[&str]) -> Running {

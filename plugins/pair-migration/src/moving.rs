@@ -120,6 +120,8 @@ impl<'a> Move<'a> {
             max_pause: self.options.max_pause,
             bandwidth: None,
             timeout: self.options.migration_timeout,
+            // Whatever happens to the other member meanwhile: one that serves is not paused.
+            abort_if_active: true,
         }
     }
 

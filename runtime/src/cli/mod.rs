@@ -8,11 +8,13 @@
 //! | 3 | a person must decide |
 //! | 4 | cancelled |
 
+mod cancel;
 mod check;
 mod list;
 mod plugin;
 pub mod plugin_build;
 mod probe;
+mod resume;
 mod run;
 mod show;
 mod trust;
@@ -84,6 +86,10 @@ enum Verb {
     Check(check::Check),
     /// Run a workflow
     Run(run::Run),
+    /// Go on with runs whose runner died
+    Resume(resume::Resume),
+    /// Stop a run safely, or give one up whose runner died
+    Cancel(cancel::Cancel),
     /// The newest runs
     List(list::List),
     /// One run: how it went, its journal, its report
@@ -98,7 +104,7 @@ enum Verb {
 }
 
 /// What is said of a run that was left by its runner.
-const LEFT: &str = "its runner died; the next run of the same VMs takes over";
+const LEFT: &str = "its runner died: leapfrog resume goes on with it, leapfrog cancel stops it";
 
 /// How a verb ends.
 pub type Outcome = Result<u8, Failure>;
@@ -149,6 +155,12 @@ pub fn main() -> ExitCode {
             rt.shutdown_background();
             outcome
         }),
+        Verb::Resume(verb) => runtime().and_then(|rt| {
+            let outcome = rt.block_on(verb.go(&cli.global));
+            rt.shutdown_background();
+            outcome
+        }),
+        Verb::Cancel(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::List(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Show(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Trust(verb) => verb.go(&cli.global),
@@ -250,7 +262,7 @@ impl Global {
         Ok(self.store_dir()?.join("owners"))
     }
 
-    /// Whether a run was left by its runner, and no other has taken over yet.
+    /// Whether a run was left by its runner.
     async fn is_left(&self, store: &SqliteStore, run: &RunRow) -> Result<bool, Failure> {
         if run.state != RunState::Running || runs::lives(&self.owners()?, &run.id) {
             return Ok(false);

@@ -21,6 +21,7 @@ use crate::{
     providers::{World, libvirt::Libvirt, sim, ssh::SshLogin},
     report,
     run::{self, Refusal, Request},
+    store::Crash,
     ui::{Form, Screen},
     workflow::{self, resolve_inputs},
 };
@@ -56,7 +57,6 @@ impl Run {
         let checked = run::check(&workflow, &inventory, &inputs, &global.registry())?;
         let folder = global.store_dir()?;
         let store = global.open_store()?;
-        let engine = global.engine()?;
         let inventory = Arc::new(inventory);
         let world = world(&inventory, &folder, self.new_world)?;
         let (stop, cancel) = watch::channel(false);
@@ -66,44 +66,54 @@ impl Run {
             inventory,
             inputs,
             checked,
-            engine,
+            engine: global.engine()?,
             world,
             store,
             owners: Some(global.owners()?),
             screen: Screen::new(Form::choose(global.json), global.color),
             person: Person::here(self.yes),
             cancel,
+            crash: Crash::of_the_process(),
         };
         let outcome = run::execute(request).await;
         signals.abort();
-        let report = match outcome {
-            Ok(report) => report,
-            Err(Refusal::Found(diagnostics)) => return Err(diagnostics.into()),
-            Err(Refusal::Store(error)) => return Err(error.into()),
-            Err(cancelled @ Refusal::Cancelled) => {
-                let diagnostics = Diagnostics(vec![Diagnostic::new(cancelled.to_string())]);
-                return Err(Failure { diagnostics, code: CANCELLED });
-            }
-        };
-        if !global.json {
-            print(&format!("run: {}", report.run));
-        }
-        if let Some(file) = &self.html {
-            if let Err(mut failure) = write_report(file, &report).await {
-                // The run is over: 2 would say that nothing was touched.
-                let code = report.outcome.exit_code().filter(|code| *code != 0).unwrap_or(1);
-                for diagnostic in &mut failure.diagnostics.0 {
-                    let run = &report.run;
-                    diagnostic.hint = Some(format!("the run is kept: leapfrog show {run} --html FILE"));
-                }
-                return Err(Failure { code, ..failure });
-            }
-            if !global.json {
-                print(&format!("report: {}", file.display()));
-            }
-        }
-        Ok(report.outcome.exit_code().unwrap_or(REFUSED))
+        tell(global, outcome, self.html.as_deref()).await
     }
+}
+
+/// Say how a run ended, and write its report.
+pub(super) async fn tell(
+    global: &Global,
+    outcome: Result<report::Report, Refusal>,
+    html: Option<&Path>,
+) -> Outcome {
+    let report = match outcome {
+        Ok(report) => report,
+        Err(Refusal::Found(diagnostics)) => return Err(diagnostics.into()),
+        Err(Refusal::Store(error)) => return Err(error.into()),
+        Err(cancelled @ Refusal::Cancelled) => {
+            let diagnostics = Diagnostics(vec![Diagnostic::new(cancelled.to_string())]);
+            return Err(Failure { diagnostics, code: CANCELLED });
+        }
+    };
+    if !global.json {
+        print(&format!("run: {}", report.run));
+    }
+    if let Some(file) = html {
+        if let Err(mut failure) = write_report(file, &report).await {
+            // The run is over: 2 would say that nothing was touched.
+            let code = report.outcome.exit_code().filter(|code| *code != 0).unwrap_or(1);
+            for diagnostic in &mut failure.diagnostics.0 {
+                let run = &report.run;
+                diagnostic.hint = Some(format!("the run is kept: leapfrog show {run} --html FILE"));
+            }
+            return Err(Failure { code, ..failure });
+        }
+        if !global.json {
+            print(&format!("report: {}", file.display()));
+        }
+    }
+    Ok(report.outcome.exit_code().unwrap_or(REFUSED))
 }
 
 pub(super) async fn write_report(file: &Path, report: &report::Report) -> Result<(), Failure> {
@@ -118,7 +128,7 @@ pub(super) async fn write_report(file: &Path, report: &report::Report) -> Result
 }
 
 /// The world that the inventory describes. Must be called inside the runtime.
-fn world(inventory: &Inventory, folder: &Path, new_world: bool) -> Result<World, Failure> {
+pub(super) fn world(inventory: &Inventory, folder: &Path, new_world: bool) -> Result<World, Failure> {
     if let Some(simulator) = &inventory.simulator {
         let file = folder.join("world.json");
         if new_world {
@@ -141,11 +151,12 @@ fn world(inventory: &Inventory, folder: &Path, new_world: bool) -> Result<World,
     })
 }
 
-/// The first Ctrl-C (or SIGTERM) cancels the run, a second one leaves at once.
-async fn listen(stop: watch::Sender<bool>) {
+/// The first Ctrl-C (or SIGTERM, or a terminal that is closed) cancels the run, a second one
+/// leaves at once.
+pub(super) async fn listen(stop: watch::Sender<bool>) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
     else {
         return;
     };
@@ -153,12 +164,15 @@ async fn listen(stop: watch::Sender<bool>) {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
         if left {
-            // What the journal has is durable; a later run of the same VMs takes over. What was
+            // What the journal has is durable, and the run can be resumed. What was
             // under way was not seen to stop, so this is not what `cancelled` promises.
-            let _ =
-                writeln!(std::io::stderr(), "left at once: what was under way may go on; look at the VMs");
+            let _ = writeln!(
+                std::io::stderr(),
+                "left at once: what was under way may go on; look at the VMs, then: leapfrog resume, or leapfrog cancel"
+            );
             std::process::exit(NEEDS_A_PERSON.into());
         }
         stop.send_replace(true);

@@ -8,8 +8,8 @@ use super::{Global, Outcome, print, print_json, run::write_report};
 use crate::{
     diagnostic::{Diagnostic, quoted},
     report::{Report, clip, plain, summary},
-    run::report_of,
-    store::{Record, RunId, RunRow, SqliteStore, Store, verify_chain},
+    run::{records, report_of},
+    store::{RunId, RunRow, SqliteStore, Store, verify_chain},
 };
 
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ fn title(report: &Report) -> String {
     format!("run {} of {started}: {}{inputs}", plain(&report.run), clip(&plain(&report.workflow), 60))
 }
 
-async fn find(store: &SqliteStore, name: Option<&str>) -> Result<RunRow, super::Failure> {
+pub(super) async fn find(store: &SqliteStore, name: Option<&str>) -> Result<RunRow, super::Failure> {
     if let Some(id) = name.and_then(RunId::parse)
         && let Some(row) = store.run(&id).await?
     {
@@ -91,15 +91,7 @@ async fn find(store: &SqliteStore, name: Option<&str>) -> Result<RunRow, super::
 }
 
 async fn journal(global: &Global, store: &SqliteStore, row: &RunRow) -> Outcome {
-    let mut all: Vec<Record> = Vec::new();
-    loop {
-        let after = all.last().map_or(0, |r| r.seq);
-        let more = store.journal(&row.id, after, 1_000).await?;
-        if more.is_empty() {
-            break;
-        }
-        all.extend(more);
-    }
+    let all = records(store, &row.id).await?;
     for record in &all {
         if global.json {
             print_json(record);

@@ -1,6 +1,7 @@
 //! Finding plugins and reading what they are.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -99,6 +100,8 @@ impl PluginError {
 #[derive(Debug, Clone)]
 pub struct Registry {
     folders: Vec<PathBuf>,
+    /// What a run that goes on was using, by what `uses:` says.
+    pinned: BTreeMap<String, PathBuf>,
 }
 
 impl Registry {
@@ -109,7 +112,14 @@ impl Registry {
         if let Some(root) = program.as_deref().and_then(Path::parent).and_then(Path::parent) {
             folders.extend([root.join("lib/leapfrog/plugins"), root.join("plugins")]);
         }
-        Self { folders }
+        Self { folders, pinned: BTreeMap::new() }
+    }
+
+    /// These files first, where they are still there.
+    #[must_use]
+    pub fn pinned(mut self, files: BTreeMap<String, PathBuf>) -> Self {
+        self.pinned = files;
+        self
     }
 
     /// Names and paths of all plugins, the first of each name.
@@ -132,7 +142,10 @@ impl Registry {
     /// Read the plugin that `uses:` means: a path if there is a `/` in it or it ends in
     /// `.wasm`, else a name.
     pub fn load(&self, uses: &str) -> Result<Plugin, PluginError> {
-        let path = if uses.contains('/') || uses.ends_with(".wasm") {
+        let pinned = self.pinned.get(uses).filter(|path| path.exists());
+        let path = if let Some(path) = pinned {
+            path.clone()
+        } else if uses.contains('/') || uses.ends_with(".wasm") {
             PathBuf::from(uses)
         } else {
             let all = self.all();

@@ -1,7 +1,8 @@
-//! The one door between a plugin and the world: limit → intent → effect → result → trace.
+//! The one door between a plugin and the world: limit → replay or intent → effect → result → trace.
 //!
 //! Grants need no check here: a plugin can only name what it holds a handle of. An effect is
-//! begun only after its intent is durable; its result is written with the next commit.
+//! begun only after its intent is durable; its result is written with the next commit. A run that
+//! goes on after a crash gets from its journal what it was given before, see [`super::replay`].
 
 use std::{
     future::Future,
@@ -11,10 +12,11 @@ use std::{
     },
 };
 
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value as Json;
 use tracing::Instrument;
 
-use super::{Context, Function};
+use super::{Class, Context, Function, replay::Known};
 use crate::{
     engine::{LimitExceeded, bindings::types::Error},
     store::Kind,
@@ -43,11 +45,15 @@ struct Body<'a, A, T> {
     #[serde(skip_serializing_if = "Option::is_none")]
     with: Option<&'a A>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    gave: Option<&'a Result<T, Error>>,
+    gave: Option<&'a T>,
+}
+
+fn unreadable(error: serde_json::Error) -> wasmtime::Error {
+    wasmtime::format_err!("record of a call: {error}")
 }
 
 fn body<A: Serialize, T: Serialize>(body: &Body<'_, A, T>) -> wasmtime::Result<String> {
-    serde_json::to_string(body).map_err(|e| wasmtime::format_err!("record of a call: {e}"))
+    serde_json::to_string(body).map_err(unreadable)
 }
 
 impl Lane {
@@ -56,7 +62,7 @@ impl Lane {
     }
 
     /// A lane for what goes on beside this one, a new one each time. Its name comes from this
-    /// lane's last number and a count, so it is the same when the run is replayed.
+    /// lane's last number and a count from there, so it is the same when the run is replayed.
     pub fn beside(&self, name: &str) -> Self {
         let n = self.0.next.load(Ordering::Relaxed);
         let side = self.0.sides.fetch_add(1, Ordering::Relaxed) + 1;
@@ -69,15 +75,24 @@ impl Lane {
 
     fn number(&self) -> wasmtime::Result<u64> {
         let n = self.0.next.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.sides.store(0, Ordering::Relaxed);
         if n > MAX_CALLS {
             return Err(LimitExceeded::new("calls", format!("more than {MAX_CALLS} calls")).into());
         }
         Ok(n)
     }
 
+    /// What the journal has for this call.
+    fn known<A: Serialize>(&self, n: u64, function: Function, on: &str, with: &A) -> wasmtime::Result<Known> {
+        let Some(replay) = &self.0.context.replay else { return Ok(Known::Nothing) };
+        let with = serde_json::to_value(with).map_err(unreadable)?;
+        Ok(replay.look(&self.0.name, n, function, on, &with)?)
+    }
+
     /// Make one call. `on` is what it is made on, by its name in the inventory.
     ///
-    /// The outer error ends the plugin: a limit, or a journal that cannot be written.
+    /// The outer error ends the plugin: a limit, a journal that cannot be written, a call that is
+    /// not the one that was made before the runner died.
     pub async fn call<A, T, F>(
         &self,
         function: Function,
@@ -87,31 +102,61 @@ impl Lane {
     ) -> wasmtime::Result<Result<T, Error>>
     where
         A: Serialize + Sync,
-        T: Serialize + Send + Sync,
+        T: Serialize + DeserializeOwned + Send + Sync,
+        F: Future<Output = Result<T, Error>> + Send,
+    {
+        self.call_or_settle(function, on, with, |_| effect).await
+    }
+
+    /// As [`call`](Self::call); `effect` is told whether it may have happened before: its intent
+    /// is in the journal, and its reply was lost with the runner.
+    pub async fn call_or_settle<A, T, F>(
+        &self,
+        function: Function,
+        on: &str,
+        with: &A,
+        effect: impl FnOnce(bool) -> F + Send,
+    ) -> wasmtime::Result<Result<T, Error>>
+    where
+        A: Serialize + Sync,
+        T: Serialize + DeserializeOwned + Send + Sync,
         F: Future<Output = Result<T, Error>> + Send,
     {
         let n = self.number()?;
         let call = function.name();
-        let journal = &self.0.context.journal;
+        let context = &self.0.context;
         let intent = function.class().needs_intent();
-        if intent {
+        let lost = match self.known(n, function, on, with)? {
+            Known::Gave(gave) => return serde_json::from_value(gave).map_err(unreadable),
+            Known::Begun => true,
+            Known::Nothing => false,
+        };
+        if intent && !lost {
             let record = body(&Body::<A, ()> { call, on, with: Some(with), gave: None })?;
-            journal.note(&self.0.name, n, Kind::Intent, record).await?;
-            journal.commit().await?;
-            self.0.context.effect_begins();
+            context.journal.note(&self.0.name, n, Kind::Intent, record).await?;
+            context.journal.commit().await?;
+            context.effect_begins();
         }
-        let span = tracing::debug_span!("call", call, on);
-        let gave = effect.instrument(span).await;
+        let gave = if lost && function.class() == Class::Once {
+            Err(Error::Unknown(format!(
+                "{call} on {on} was begun, and its reply was lost when the runner died: it may have happened"
+            )))
+        } else {
+            let span = tracing::debug_span!("call", call, on);
+            effect(lost).instrument(span).await
+        };
         if let Err(error) = &gave {
             tracing::debug!(call, on, %error, "did not give what was asked");
         }
         let with = (!intent).then_some(with);
         let record = body(&Body { call, on, with, gave: Some(&gave) })?;
-        journal.note(&self.0.name, n, Kind::Result, record).await?;
+        context.journal.note(&self.0.name, n, Kind::Result, record).await?;
         Ok(gave)
     }
 
-    /// Make a call to a driver: its own calls stand between two records of this lane.
+    /// Make a call to a driver: its own calls stand between two records of this lane. When there
+    /// is no end of it in the journal, one that only looks begins anew; one that changes something
+    /// goes on from its own calls.
     pub async fn bracket<A, T, F>(
         &self,
         function: Function,
@@ -121,18 +166,55 @@ impl Lane {
     ) -> wasmtime::Result<Result<T, Error>>
     where
         A: Serialize + Sync,
-        T: Serialize + Send + Sync,
+        T: Serialize + DeserializeOwned + Send + Sync,
         F: Future<Output = wasmtime::Result<Result<T, Error>>> + Send,
     {
         let n = self.number()?;
         let call = function.name();
-        let journal = &self.0.context.journal;
-        let record = body(&Body::<A, ()> { call, on, with: Some(with), gave: None })?;
-        journal.note(&self.0.name, n, Kind::Begin, record).await?;
+        let context = &self.0.context;
+        let goes_on = match self.known(n, function, on, with)? {
+            Known::Gave(gave) => return serde_json::from_value(gave).map_err(unreadable),
+            Known::Begun if function.class().needs_intent() => true,
+            Known::Begun => {
+                if let Some(replay) = &context.replay {
+                    replay.forget_inside(&self.0.name, n);
+                }
+                false
+            }
+            Known::Nothing => false,
+        };
+        if !goes_on {
+            let record = body(&Body::<A, ()> { call, on, with: Some(with), gave: None })?;
+            context.journal.note(&self.0.name, n, Kind::Begin, record).await?;
+        }
         let span = tracing::debug_span!("call", call, on);
         let gave = inside.instrument(span).await?;
-        let record = body(&Body::<A, T> { call, on, with: None, gave: Some(&gave) })?;
-        journal.note(&self.0.name, n, Kind::End, record).await?;
+        let record = body(&Body::<A, _> { call, on, with: None, gave: Some(&gave) })?;
+        context.journal.note(&self.0.name, n, Kind::End, record).await?;
         Ok(gave)
+    }
+
+    /// Write down how something ended that goes on by itself.
+    pub fn ended<T: Serialize>(&self, function: Function, on: &str, end: &T) {
+        let n = self.0.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let record = body(&Body { call: function.name(), on, with: Some(&Json::Null), gave: Some(end) });
+        match record {
+            Ok(record) => self.0.context.journal.remember(&self.0.name, n, Kind::Result, record),
+            Err(error) => tracing::error!(%error, "an end could not be written down"),
+        }
+    }
+
+    /// The end that [`ended`](Self::ended) wrote before the runner died.
+    pub fn known_end<T: DeserializeOwned>(&self, function: Function) -> Option<T> {
+        self.0.context.replay.as_ref()?.known(&self.0.name, function)
+    }
+
+    /// Whether calls of this lane are in the journal that were not made again: then the first one.
+    pub fn left_over(&self) -> Option<String> {
+        let (n, call) = self.0.context.replay.as_ref()?.left_over(&self.0.name)?;
+        Some(format!(
+            "the run is not deterministic: call {n} of {} was {call} when it ran first, and now the procedure is over before it",
+            self.0.name
+        ))
     }
 }

@@ -37,6 +37,11 @@ macro_rules! functions {
             pub const fn class(self) -> Class {
                 match self { $(Self::$variant => Class::$class,)* }
             }
+
+            /// The function of a journal's word.
+            pub fn parse(name: &str) -> Option<Self> {
+                match name { $($name => Some(Self::$variant),)* _ => None }
+            }
         }
     };
 }
@@ -52,7 +57,7 @@ functions! {
     ServerExecute     "server.execute"     Once,
     PairRoles         "pair.roles"         Read,
     PairOverlap       "pair.overlap"       Read,
-    PairSwitchover    "pair.switchover"    Once,
+    PairSwitchover    "pair.switchover"    Ensure,
     PairSettled       "pair.settled"       Wait,
     SwitchoverWait    "switchover.wait"    Wait,
     SessionQuery      "session.query"      Read,
@@ -66,4 +71,18 @@ functions! {
     RunStep           "run.step"           Read,
     RunConfirm        "run.confirm"        Wait,
     RunWaitAny        "run.wait-any"       Wait,
+    MigrationEnded    "migration.ended"    Wait,
+    SwitchoverEnded   "switchover.ended"   Wait,
+}
+
+impl Function {
+    /// Whether what it gave holds also after a crash, though it has no intent: it says how an
+    /// effect ended or what a person decided, not how things are.
+    pub const fn binds(self) -> bool {
+        use Function::*;
+        matches!(
+            self,
+            MigrationWait | SwitchoverWait | RunConfirm | RunWaitAny | MigrationEnded | SwitchoverEnded
+        )
+    }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::Facts;
+use super::{Facts, replay::Replay};
 use crate::{
     engine::DriverPlugin,
     inventory::Inventory,
@@ -33,6 +33,8 @@ pub struct Context {
     pub person: Person,
     /// The driver of each pair that the run was handed.
     pub drivers: BTreeMap<PairName, DriverPlugin>,
+    /// The journal of before, when the run goes on after its runner died.
+    pub replay: Option<Replay>,
     uuids: Mutex<BTreeMap<VmName, String>>,
     effects: AtomicU64,
     over: AtomicBool,
@@ -41,6 +43,8 @@ pub struct Context {
     promised: Mutex<BTreeMap<(MachineName, VmName), u64>>,
     tasks: Mutex<JoinSet<()>>,
     jobs: Mutex<Vec<Weak<dyn Migration>>>,
+    /// VMs whose migrations this runner has begun or found again.
+    followed: Mutex<BTreeSet<VmName>>,
     /// Pairs with a switchover under way.
     switching: Mutex<BTreeSet<PairName>>,
     /// Nothing new may begin: a copy that is accepted from now on is told to stop.
@@ -70,6 +74,7 @@ impl Context {
             facts,
             person,
             drivers,
+            replay: None,
             uuids: Mutex::new(uuids),
             effects: AtomicU64::new(0),
             over: AtomicBool::new(false),
@@ -77,9 +82,18 @@ impl Context {
             promised: Mutex::new(BTreeMap::new()),
             tasks: Mutex::new(JoinSet::new()),
             jobs: Mutex::new(Vec::new()),
+            followed: Mutex::new(BTreeSet::new()),
             switching: Mutex::new(BTreeSet::new()),
             winding_down: AtomicBool::new(false),
         }
+    }
+
+    /// For a run whose runner died.
+    #[must_use]
+    pub fn after_a_crash(mut self, replay: Replay) -> Self {
+        self.effects = AtomicU64::new(replay.effects());
+        self.replay = Some(replay);
+        self
     }
 
     pub(super) fn effect_begins(&self) {
@@ -172,6 +186,10 @@ impl Context {
         }
     }
 
+    pub(super) fn is_winding_down(&self) -> bool {
+        self.winding_down.load(Ordering::SeqCst)
+    }
+
     /// Ask every copy under way to stop. Where the VMs are then is another question.
     pub async fn wind_down(&self) {
         self.winding_down.store(true, Ordering::SeqCst);
@@ -186,6 +204,15 @@ impl Context {
         for job in jobs {
             self.abort(job.as_ref()).await;
         }
+    }
+
+    pub(super) fn follows(&self, vm: &VmName) {
+        self.followed.lock().unwrap_or_else(|e| e.into_inner()).insert(vm.clone());
+    }
+
+    /// Whether this runner has a migration of the VM in its eyes.
+    pub fn is_followed(&self, vm: &str) -> bool {
+        self.followed.lock().unwrap_or_else(|e| e.into_inner()).iter().any(|known| known.as_str() == vm)
     }
 
     /// Begin a switchover of a pair; `false`: one is under way.

@@ -33,8 +33,10 @@ pub struct Facts(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     clock: Clock,
-    /// When the run began; the clock starts before that, with the process.
+    /// When this runner began with the run; the clock starts before that, with the process.
     began: Duration,
+    /// How old the run was then.
+    age: Duration,
     journal: Arc<Journal>,
     screen: Screen,
     report: Report,
@@ -58,7 +60,7 @@ impl Inner {
     }
 
     fn tell(&mut self, what: What) {
-        let event = Event { at: self.clock.now().saturating_sub(self.began), what };
+        let event = Event { at: self.age + self.clock.now().saturating_sub(self.began), what };
         self.screen.event(&event);
         if !matches!(event.what, What::MigrationProgress { .. })
             && let Ok(body) = serde_json::to_string(&event)
@@ -83,6 +85,7 @@ impl Facts {
         Self(Arc::new(Mutex::new(Inner {
             clock,
             began: clock.now(),
+            age: Duration::ZERO,
             journal,
             screen,
             report,
@@ -95,6 +98,39 @@ impl Facts {
             said: Vec::new(),
             words: 0,
         })))
+    }
+
+    /// For a run that goes on: `report` holds what happened so far, and the run is `age` old.
+    pub fn resumed(
+        clock: Clock,
+        journal: Arc<Journal>,
+        screen: Screen,
+        report: Report,
+        age: Duration,
+    ) -> Self {
+        let facts = Self::new(clock, journal, screen, report);
+        let mut inner = facts.inner();
+        let inner_mut = &mut *inner;
+        let last = inner_mut.report.events.last().map_or(Duration::ZERO, |event| event.at);
+        inner_mut.age = age.max(last);
+        inner_mut.events = inner_mut.report.events.len() as u64;
+        for event in &inner_mut.report.events {
+            match &event.what {
+                What::StepBegan { step, text } => {
+                    inner_mut.parts = step.parse().unwrap_or(inner_mut.parts);
+                    inner_mut.part = Some((inner_mut.parts, text.clone()));
+                }
+                What::StepEnded { .. } => inner_mut.part = None,
+                What::Role { server, role } => drop(inner_mut.roles.insert(server.clone(), *role)),
+                What::Placement { vm, machine: Some(machine) } => {
+                    inner_mut.places.insert(vm.clone(), machine.clone());
+                }
+                What::Placement { vm, machine: None } => drop(inner_mut.places.remove(vm)),
+                _ => {}
+            }
+        }
+        drop(inner);
+        facts
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -168,6 +204,19 @@ impl Facts {
             source: request.source.clone(),
             destination: request.destination.clone(),
         });
+    }
+
+    /// A migration began, or is followed again after a crash: its beginning is told once.
+    pub fn migration_goes_on(&self, request: &MigrationRequest) {
+        let open = self
+            .inner()
+            .report
+            .migrations()
+            .iter()
+            .any(|span| *span.vm == request.vm && span.ended.is_none());
+        if !open {
+            self.migration_began(request);
+        }
     }
 
     pub fn progress(&self, vm: &VmName, progress: &Progress) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
-use super::{Function, PluginState, call::MAX_CALLS, handles, migrating};
+use super::{COPY_LANE, Function, PluginState, call::MAX_CALLS, handles, migrating};
 use crate::{
     engine::{
         LimitExceeded,
@@ -75,18 +75,30 @@ impl HostVm for PluginState {
         let vm = self.table.get(&vm)?.0.clone();
         let destination = self.table.get(&destination)?.0.clone();
         let context = self.lane.context().clone();
-        let mut started = None;
-        let start = async {
-            started = Some(migrating::start(&context, &vm, &destination, &options).await?);
-            Ok(())
+        let mut begun = None;
+        let (lane, slot) = (&self.lane, &mut begun);
+        let start = |lost| {
+            let (context, vm, destination, options) = (&context, &vm, &destination, &options);
+            async move {
+                let side = lane.beside(COPY_LANE);
+                let (started, task) =
+                    migrating::start(context, &side, vm, destination, options, lost).await?;
+                *slot = Some(task);
+                Ok(started)
+            }
         };
         let with = (&destination, &options);
-        let gave = self.lane.call(Function::VmMigrate, vm.as_str(), &with, start).await?;
-        match (gave, started) {
-            (Ok(()), Some(task)) => Ok(Ok(self.table.push(handles::Migration(task))?)),
-            (Ok(()), None) => Ok(Err(Error::Unknown("nothing was started".into()))),
-            (Err(error), _) => Ok(Err(error)),
-        }
+        let gave = lane.call_or_settle(Function::VmMigrate, vm.as_str(), &with, start).await?;
+        let task = match (gave, begun) {
+            (Ok(_), Some(task)) => task,
+            // From the journal.
+            (Ok(started), None) => {
+                let side = self.lane.beside(COPY_LANE);
+                migrating::resume(&context, &side, &vm, &destination, &options, started)
+            }
+            (Err(error), _) => return Ok(Err(error)),
+        };
+        Ok(Ok(self.table.push(handles::Migration(task))?))
     }
 
     async fn drop(&mut self, vm: Resource<handles::Vm>) -> wasmtime::Result<()> {

@@ -1,10 +1,18 @@
 //! A migration under way: from the look at all machines to the end as both sides see it.
+//!
+//! When the runner dies, the copy goes on or is cancelled, whatever the hypervisor does. A run
+//! that is resumed asks both machines what became of it, see [`crate::providers::Settled`]: it is
+//! followed, or it is over, or it is begun again because nothing of it is left.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use super::Context;
+use super::{Context, Function, call::Lane, guarding};
 use crate::{
     clock::Clock,
     engine::bindings::{
@@ -12,7 +20,7 @@ use crate::{
         types::Error,
     },
     model::{MachineName, VmName, VmState},
-    providers::{self, Migration, MigrationRequest},
+    providers::{self, Migration, MigrationRequest, ProviderError, Settled},
 };
 
 /// A migration that nobody gave a deadline.
@@ -21,6 +29,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// The provider enforces the deadline itself; this much later we stop waiting for its word.
 const GRACE: Duration = Duration::from_secs(120);
+/// A machine that does not answer after a crash is asked again for so long: its daemon may be
+/// starting, too.
+const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
 
 type End = Result<MigrationEnd, Error>;
 
@@ -28,8 +40,20 @@ type End = Result<MigrationEnd, Error>;
 #[derive(Debug)]
 pub struct MigrationTask {
     vm: VmName,
-    job: Option<Arc<dyn Migration>>,
+    job: Job,
     end: watch::Receiver<Option<End>>,
+}
+
+/// The hypervisor's side of it: none when nothing was to be moved, or not yet again after a crash.
+type Job = Arc<Mutex<Option<Arc<dyn Migration>>>>;
+
+/// What the call that began a migration gave: enough to find it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Started {
+    uuid: String,
+    /// `None`: the VM was at the destination already.
+    source: Option<MachineName>,
 }
 
 impl MigrationTask {
@@ -38,7 +62,7 @@ impl MigrationTask {
     }
 
     pub async fn progress(&self) -> Result<MigrationProgress, Error> {
-        let Some(job) = &self.job else {
+        let Some(job) = self.job() else {
             return Ok(MigrationProgress { elapsed: 0, total: 0, remaining: 0, rate: 0, dirty_rate: 0 });
         };
         let p = job.progress().await?;
@@ -68,10 +92,20 @@ impl MigrationTask {
     }
 
     pub async fn abort(&self) -> Result<(), Error> {
-        match &self.job {
+        match self.job() {
             Some(job) => Ok(job.abort().await?),
             None => Ok(()),
         }
+    }
+
+    fn job(&self) -> Option<Arc<dyn Migration>> {
+        self.job.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Nothing was to be moved, or it is over.
+    fn over(vm: &VmName, end: End) -> Arc<Self> {
+        let (_, end) = watch::channel(Some(end));
+        Arc::new(Self { vm: vm.clone(), job: Job::default(), end })
     }
 }
 
@@ -190,41 +224,221 @@ pub async fn preflight(
     }
 }
 
+/// Begin a migration; `side` is the lane in which its end is written down. `lost`: it may have
+/// been begun before the runner died.
 pub async fn start(
     context: &Arc<Context>,
+    side: &Lane,
     vm: &VmName,
     destination: &MachineName,
     options: &MigrateOptions,
-) -> Result<Arc<MigrationTask>, Error> {
-    let (tell, end) = watch::channel(None);
+    lost: bool,
+) -> Result<(Started, Arc<MigrationTask>), Error> {
+    if lost && let Some(found) = find_lost(context, side, vm, destination, options).await? {
+        return Ok(found);
+    }
+    guarding::check(context, vm, options.abort_if_active)?;
     let (source, uuid) = match whereabouts(context, vm, destination).await? {
         Whereabouts::RunsOn(source, uuid) => (source, uuid),
         Whereabouts::AlreadyThere => {
-            let figures = MigrationFigures { total: 0, downtime: Some(0), transferred: 0 };
-            tell.send_replace(Some(Ok(MigrationEnd::Completed(figures))));
-            return Ok(Arc::new(MigrationTask { vm: vm.clone(), job: None, end }));
+            let started = Started { uuid: context.uuid(vm).unwrap_or_default(), source: None };
+            return Ok((started, there_already(vm)));
         }
     };
+    let started = Started { uuid: uuid.clone(), source: Some(source.clone()) };
     let request = request(context, vm, uuid, source, destination, options);
-    let watching = context.clone();
+    let (task, accepted) = follow(context, side, request, options.abort_if_active, None);
+    accepted.await.map_err(|_| Error::Unknown("whoever began the migration is gone".into()))??;
+    Ok((started, task))
+}
+
+fn there_already(vm: &VmName) -> Arc<MigrationTask> {
+    let figures = MigrationFigures { total: 0, downtime: Some(0), transferred: 0 };
+    MigrationTask::over(vm, Ok(MigrationEnd::Completed(figures)))
+}
+
+/// A migration that was begun before the runner died, as the journal has it: over, or looked for
+/// on both machines in the background.
+pub fn resume(
+    context: &Arc<Context>,
+    side: &Lane,
+    vm: &VmName,
+    destination: &MachineName,
+    options: &MigrateOptions,
+    started: Started,
+) -> Arc<MigrationTask> {
+    let Some(source) = started.source else { return there_already(vm) };
+    if let Some(end) = side.known_end::<providers::MigrationEnd>(Function::MigrationEnded) {
+        return MigrationTask::over(vm, to_guest(end));
+    }
+    let request = request(context, vm, started.uuid, source, destination, options);
+    let looking = Looking { context: context.clone(), request: request.clone() };
+    follow(context, side, request, options.abort_if_active, Some(looking)).0
+}
+
+/// After a lost reply: whether it was begun. `None`: it was not, or nothing of it is left.
+async fn find_lost(
+    context: &Arc<Context>,
+    side: &Lane,
+    vm: &VmName,
+    destination: &MachineName,
+    options: &MigrateOptions,
+) -> Result<Option<(Started, Arc<MigrationTask>)>, Error> {
+    let Some(uuid) = context.uuid(vm) else { return Ok(None) };
+    let answers = context.locate(vm).await;
+    let somewhere = |state: VmState| !matches!(state, VmState::Absent | VmState::ShutOff);
+    let mut elsewhere = Vec::new();
+    for (machine, answer) in &answers {
+        match answer {
+            Ok(presence) if machine != destination && somewhere(presence.state) => elsewhere.push(machine),
+            Err(error) if machine != destination => {
+                return Err(Error::Unknown(format!(
+                    "whether the copy of {vm} was begun cannot be seen: {error}"
+                )));
+            }
+            _ => {}
+        }
+    }
+    // Nowhere but at the destination: what it gives is what any other move to there gives.
+    let [source] = elsewhere.as_slice() else { return Ok(None) };
+    let request = request(context, vm, uuid.clone(), (*source).clone(), destination, options);
+    let started = Started { uuid, source: Some((*source).clone()) };
+    let looking = Looking { context: context.clone(), request: request.clone() };
+    match looking.settled().await {
+        Settled::NotBegun => Ok(None),
+        Settled::Ended(providers::MigrationEnd::Unknown { reason }) => Err(Error::Unknown(reason)),
+        Settled::Ended(_) | Settled::UnderWay(_) => {
+            let task = follow(context, side, request, options.abort_if_active, Some(looking)).0;
+            Ok(Some((started, task)))
+        }
+    }
+}
+
+/// What became of a migration while there was no runner.
+struct Looking {
+    context: Arc<Context>,
+    request: MigrationRequest,
+}
+
+impl Looking {
+    /// Ask both machines, again and again while one of them is silent.
+    async fn settled(&self) -> Settled {
+        let clock = self.context.world.clock;
+        let until = clock.now() + SETTLE_WITHIN;
+        loop {
+            let reason = match self.context.world.hypervisor.settle(&self.request).await {
+                Ok(Settled::Ended(providers::MigrationEnd::Unknown { reason })) => reason,
+                Ok(settled) => return settled,
+                Err(error) => error.to_string(),
+            };
+            if clock.now() >= until {
+                return Settled::Ended(providers::MigrationEnd::Unknown { reason });
+            }
+            clock.sleep(SETTLE_EVERY).await;
+        }
+    }
+
+    /// The migration, found or begun again: the VM is at the source, and both machines have said
+    /// that nothing moves it.
+    async fn found(&self) -> Result<Result<Arc<dyn Migration>, providers::MigrationEnd>, ProviderError> {
+        match self.settled().await {
+            Settled::UnderWay(job) => Ok(Ok(Arc::from(job))),
+            Settled::Ended(end) => Ok(Err(end)),
+            Settled::NotBegun if self.context.is_winding_down() => Ok(Err(providers::MigrationEnd::Aborted)),
+            Settled::NotBegun => {
+                self.context.facts.note(
+                    true,
+                    &format!(
+                        "the copy of {} did not survive the runner, and is begun again",
+                        self.request.vm
+                    ),
+                );
+                Ok(Ok(Arc::from(self.context.world.hypervisor.migrate(&self.request).await?)))
+            }
+        }
+    }
+}
+
+type Accepted = oneshot::Receiver<Result<(), ProviderError>>;
+
+/// Begin it, or find it again, and watch it to its end, in the background: whoever asks may be
+/// gone before the hypervisor has answered, when a step is cancelled or out of time. What was
+/// begun is watched, and stopped, all the same.
+fn follow(
+    context: &Arc<Context>,
+    side: &Lane,
+    request: MigrationRequest,
+    abort_if_active: bool,
+    again: Option<Looking>,
+) -> (Arc<MigrationTask>, Accepted) {
+    let (tell, end) = watch::channel(None);
     let (accept, accepted) = oneshot::channel();
-    // Whoever asks may be gone before the hypervisor has answered: a step that is cancelled or out
-    // of time. What was begun is watched, and stopped, all the same.
+    let slot = Job::default();
+    let task = Arc::new(MigrationTask { vm: request.vm.clone(), job: slot.clone(), end });
+    let (watching, side) = (context.clone(), side.clone());
+    context.follows(&request.vm);
     context.spawn(async move {
-        let job: Arc<dyn Migration> = match watching.world.hypervisor.migrate(&request).await {
-            Ok(job) => Arc::from(job),
-            Err(error) => return drop(accept.send(Err(error))),
+        let job = match &again {
+            None => watching.world.hypervisor.migrate(&request).await.map(|job| Ok(Arc::from(job))),
+            Some(looking) => looking.found().await,
         };
-        watching.facts.migration_began(&request);
-        drop(accept.send(Ok(job.clone())));
-        watching.copies(&job).await;
-        let end = watch_job(&watching, &request, job.as_ref()).await;
+        let end = match job {
+            Ok(Ok(job)) => {
+                *slot.lock().unwrap_or_else(|e| e.into_inner()) = Some(job.clone());
+                watching.facts.migration_goes_on(&request);
+                drop(accept.send(Ok(())));
+                watching.copies(&job).await;
+                let end = watch_job(&watching, &request, job.as_ref());
+                match guarding::guard_of(&watching, &request.vm).filter(|_| abort_if_active) {
+                    Some(guard) => guard.over(&side, job.as_ref(), end).await,
+                    None => end.await,
+                }
+            }
+            Ok(Err(end)) => {
+                drop(accept.send(Ok(())));
+                watching.facts.migration_goes_on(&request);
+                end
+            }
+            Err(error) if again.is_none() => return drop(accept.send(Err(error))),
+            Err(error) => {
+                // The VM was at the source and nothing moved it; now it could not be begun.
+                drop(accept.send(Ok(())));
+                providers::MigrationEnd::Failed { reason: error.to_string() }
+            }
+        };
         watching.facts.migration_ended(&request, &end);
         watching.ended(&request.vm, &end);
+        side.ended(Function::MigrationEnded, request.vm.as_str(), &end);
         tell.send_replace(Some(to_guest(end)));
     });
-    let job = accepted.await.map_err(|_| Error::Unknown("whoever began the migration is gone".into()))??;
-    Ok(Arc::new(MigrationTask { vm: vm.clone(), job: Some(job), end }))
+    (task, accepted)
+}
+
+/// Follow a copy that may be under way still, of a run whose procedure does not go on.
+pub fn take_up(context: &Arc<Context>, copy: &super::replay::OpenCopy) -> Result<(), String> {
+    let unreadable = |e: serde_json::Error| format!("the journal's record of the copy of {}: {e}", copy.vm);
+    let (destination, options): (MachineName, MigrateOptions) =
+        serde_json::from_value(copy.with.clone()).map_err(unreadable)?;
+    let vm = VmName::new(&*copy.vm);
+    let side = Lane::new(context.clone(), format!("{}.{}/1:{}", copy.lane, copy.n, super::COPY_LANE));
+    let started = match &copy.gave {
+        Some(gave) => {
+            let gave: Result<Started, Error> = serde_json::from_value(gave.clone()).map_err(unreadable)?;
+            gave.ok()
+        }
+        None => None,
+    };
+    if let Some(started) = started {
+        resume(context, &side, &vm, &destination, &options, started);
+        return Ok(());
+    }
+    let context = context.clone();
+    context.clone().spawn(async move {
+        if let Err(error) = find_lost(&context, &side, &vm, &destination, &options).await {
+            context.facts.note(true, &super::text(&error));
+        }
+    });
+    Ok(())
 }
 
 /// Show the progress until the end.
@@ -302,6 +516,9 @@ mod tests {
             self.1.sleep(Duration::from_secs(2)).await;
             migration
         }
+        async fn settle(&self, request: &MigrationRequest) -> Result<Settled> {
+            self.0.settle(request).await
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -323,8 +540,10 @@ mod tests {
             Arc::new(Context::new(inventory, world, journal, facts, Person::Absent, drivers, uuids));
 
         let (vm, to) = (VmName::from("sip-2"), MachineName::from("b"));
-        let options = MigrateOptions { max_pause: None, bandwidth: None, timeout: None };
-        let asked = start(&context, &vm, &to, &options);
+        let options =
+            MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active: false };
+        let side = Lane::new(context.clone(), "copy".into());
+        let asked = start(&context, &side, &vm, &to, &options, false);
         assert!(clock.timeout(Duration::from_secs(1), asked).await.is_none(), "it is not accepted yet");
         context.wind_down().await;
         context.background_ends().await;

@@ -9,11 +9,13 @@ mod cluster;
 mod context;
 mod errors;
 mod facts;
+mod guarding;
 pub mod handles;
 mod hypervisor;
 mod login;
 mod migrating;
 mod pairs;
+pub mod replay;
 mod run;
 mod state;
 mod switching;
@@ -22,5 +24,9 @@ pub use class::{Class, Function};
 pub use context::{Context, Person, locate};
 pub use errors::text;
 pub use facts::{Facts, RUN_LANE};
+pub use migrating::take_up;
 pub use pairs::read_roles;
 pub use state::{Limits, PluginState};
+
+/// The lane beside a copy, where its end is written down.
+pub(crate) const COPY_LANE: &str = "copy";

@@ -75,7 +75,8 @@ pub async fn start(lane: &Lane, pair: &PairName, to: &ServerName) -> Answer<Arc<
 /// Read the roles, then tell the middleware in the background.
 async fn begin(lane: &Lane, pair: &PairName, to: &ServerName) -> Answer<Arc<SwitchoverTask>> {
     let context = lane.context().clone();
-    let roles = match pairs::read_roles(&lane.beside("before"), pair).await? {
+    let look = pairs::read_roles(lane, pair);
+    let roles = match lane.bracket(Function::PairRoles, pair.as_str(), &(), look).await? {
         Ok(roles) => roles,
         Err(error) => return Ok(Err(error)),
     };
@@ -89,7 +90,8 @@ async fn begin(lane: &Lane, pair: &PairName, to: &ServerName) -> Answer<Arc<Swit
         Ok(from) => from,
         Err(error) => return Ok(Err(error)),
     };
-    // The intent: from here on the middleware may have been told.
+    // The intent: from here on the middleware may have been told. The driver's own commands have
+    // intents of their own, so after a crash this goes on inside.
     let said = lane
         .call(Function::PairSwitchover, pair.as_str(), &(&from, to), async {
             context.facts.switchover_began(pair, to);
@@ -100,6 +102,10 @@ async fn begin(lane: &Lane, pair: &PairName, to: &ServerName) -> Answer<Arc<Swit
         return Ok(Err(error));
     }
     let lane = lane.beside("switchover");
+    if let Some(end) = lane.known_end::<End>(Function::SwitchoverEnded) {
+        tell.send_replace(Some(end));
+        return Ok(Ok(task));
+    }
     let (pair, to) = (pair.clone(), to.clone());
     let clock = context.world.clock;
     let began = clock.now();
@@ -116,6 +122,7 @@ async fn begin(lane: &Lane, pair: &PairName, to: &ServerName) -> Answer<Arc<Swit
         let ok = matches!(end, Ok(SwitchoverEnd::Completed(_)));
         context.switching_ends(&pair);
         context.facts.switchover_ended(&pair, &to, ok, clock.now().saturating_sub(began));
+        lane.ended(Function::SwitchoverEnded, pair.as_str(), &end);
         tell.send_replace(Some(end));
     });
     Ok(Ok(task))

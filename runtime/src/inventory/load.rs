@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -48,9 +49,20 @@ pub fn load(paths: &[PathBuf]) -> Result<Inventory, Diagnostics> {
 /// # Errors
 /// As [`load`].
 pub fn load_text(path: &Path, text: &str) -> Result<Inventory, Diagnostics> {
-    let source = Source::new(path, text);
-    let root = yaml::parse(&source)?;
-    decode(&[Document { source, root }])
+    load_sources([Source::new(path, text)])
+}
+
+/// As [`load`], from what was read before.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_sources(sources: impl IntoIterator<Item = Arc<Source>>) -> Result<Inventory, Diagnostics> {
+    let mut documents = Vec::new();
+    for source in sources {
+        let root = yaml::parse(&source)?;
+        documents.push(Document { source, root });
+    }
+    decode(&documents)
 }
 
 /// Names that the files declare, also where the entry itself is wrong: what refers to them is not
@@ -68,8 +80,7 @@ fn decode(documents: &[Document]) -> Result<Inventory, Diagnostics> {
     let mut inventory = Inventory::default();
     let mut declared = Declared::default();
     for document in documents {
-        let file = document.source.path();
-        inventory.files.push(file.to_owned());
+        inventory.files.push(document.source.clone());
         decode_file(&mut reader, document, &mut inventory, &mut declared);
         inventory.places.add("", None, &document.root);
     }

@@ -12,7 +12,7 @@ mod pair;
 mod places;
 mod simulator;
 
-pub use load::{load, load_text};
+pub use load::{load, load_sources, load_text};
 pub use model::*;
 pub use places::Places;
 

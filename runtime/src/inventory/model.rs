@@ -13,8 +13,8 @@ pub struct Inventory {
     pub pairs: BTreeMap<PairName, Pair>,
     /// Present: everything happens in the simulator, nothing outside is touched.
     pub simulator: Option<Simulator>,
-    /// The files that it came from, for messages.
-    pub files: Vec<PathBuf>,
+    /// The files that it came from, as they were read.
+    pub files: Vec<std::sync::Arc<crate::diagnostic::Source>>,
     /// Where everything stands in them, for messages.
     pub places: super::Places,
 }

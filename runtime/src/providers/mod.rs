@@ -187,6 +187,21 @@ pub trait Migration: Send + Sync + fmt::Debug {
     async fn abort(&self) -> Result<()>;
 }
 
+/// What became of a migration whose runner died.
+///
+/// | source | destination | |
+/// |---|---|---|
+/// | running, a job goes on | paused or arriving | `UnderWay` |
+/// | running, no job | absent | `NotBegun`: never begun, or cancelled cleanly |
+/// | absent or shut off | running | `Ended`, completed |
+/// | anything else | | `Ended`, unknown |
+#[derive(Debug)]
+pub enum Settled {
+    UnderWay(Box<dyn Migration>),
+    NotBegun,
+    Ended(MigrationEnd),
+}
+
 /// Machines with VMs.
 #[async_trait]
 pub trait Hypervisor: Send + Sync + fmt::Debug {
@@ -204,6 +219,11 @@ pub trait Hypervisor: Send + Sync + fmt::Debug {
     /// Start a live migration and return as soon as the hypervisor has it. Not repeatable:
     /// after an unknown outcome look at both machines first.
     async fn migrate(&self, request: &MigrationRequest) -> Result<Box<dyn Migration>>;
+
+    /// Find out what became of a migration that was, or may have been, begun by a runner that has
+    /// died: both machines are asked, by UUID. Changes nothing; a repeat is harmless. An error
+    /// means that a machine did not answer.
+    async fn settle(&self, request: &MigrationRequest) -> Result<Settled>;
 }
 
 /// A command for a server: a list of arguments, never interpreted by a shell.

@@ -83,11 +83,15 @@ impl Checked {
         machines.next().filter(|_| machines.next().is_none())
     }
 
+    /// Every plugin that is used, procedures first.
+    pub fn plugins(&self) -> impl Iterator<Item = &Plugin> {
+        let drivers = self.drivers.values().map(|(plugin, _)| plugin);
+        self.steps.iter().map(|step| &step.plugin).chain(drivers)
+    }
+
     /// Name and digest of every plugin.
     pub fn digests(&self) -> BTreeMap<&str, &str> {
-        let steps = self.steps.iter().map(|s| &s.plugin);
-        let drivers = self.drivers.values().map(|(plugin, _)| plugin);
-        steps.chain(drivers).map(|p| (p.name.as_str(), p.digest.as_str())).collect()
+        self.plugins().map(|p| (p.name.as_str(), p.digest.as_str())).collect()
     }
 }
 

@@ -1,12 +1,13 @@
 //! Who may touch which VM: locks by UUID, taken all at once when a run is entered.
 //!
 //! A run shows that its runner lives by a lock on a file, which the kernel frees with the
-//! process. The locks of a run whose runner is dead pass to the next run that needs them: it
-//! looks at the world before it does anything, and refuses while a migration is under way.
+//! process. The locks of a run whose runner is dead stay with that run: it is resumed, or given up
+//! by a person.
 
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions, TryLockError},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -30,6 +31,18 @@ pub struct Owner {
 impl Owner {
     pub fn new(folder: Option<&Path>, id: &RunId) -> Result<Self, StoreError> {
         let Some(folder) = folder else { return Ok(Self { path: None, _file: None }) };
+        Self::open(folder, id, false)?.ok_or_else(|| StoreError::Fenced(id.clone()))
+    }
+
+    /// For a run that exists: `None` when its runner lives.
+    pub fn of_left(folder: Option<&Path>, id: &RunId) -> Result<Option<Self>, StoreError> {
+        match folder {
+            Some(folder) => Self::open(folder, id, true),
+            None => Ok(Some(Self { path: None, _file: None })),
+        }
+    }
+
+    fn open(folder: &Path, id: &RunId, left: bool) -> Result<Option<Self>, StoreError> {
         let path = folder.join(id.as_str());
         let unusable = |e: std::io::Error| StoreError::Unusable {
             place: path.display().to_string(),
@@ -37,8 +50,20 @@ impl Owner {
         };
         std::fs::create_dir_all(folder).map_err(unusable)?;
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(unusable)?;
-        file.lock().map_err(unusable)?;
-        Ok(Self { path: Some(path), _file: Some(file) })
+        if left {
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(unusable(error)),
+            }
+        } else {
+            file.lock().map_err(unusable)?;
+        }
+        // Who it is, for `cancel`.
+        file.set_len(0)
+            .and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()))
+            .map_err(unusable)?;
+        Ok(Some(Self { path: Some(path), _file: Some(file) }))
     }
 }
 
@@ -59,11 +84,19 @@ pub fn lives(folder: &Path, id: &RunId) -> bool {
     }
 }
 
+/// The process that works on a run, if it lives on this machine.
+pub fn owner_pid(folder: &Path, id: &RunId) -> Option<u32> {
+    if !lives(folder, id) {
+        return None;
+    }
+    std::fs::read_to_string(folder.join(id.as_str())).ok()?.trim().parse().ok()
+}
+
 fn key(uuid: &str) -> String {
     format!("vm:{uuid}")
 }
 
-/// Enter a run and take its locks, from dead runs too.
+/// Enter a run and take its locks.
 pub async fn enter(
     store: &dyn Store,
     owners: Option<&Path>,
@@ -74,25 +107,20 @@ pub async fn enter(
     let mut keys: Vec<String> = uuids.values().map(|uuid| key(uuid)).collect();
     keys.sort();
     keys.dedup();
-    let mut dead = Vec::new();
-    for (_, run) in store.holders(&keys).await? {
-        if owners.is_some_and(|folder| !lives(folder, &run)) && !dead.contains(&run) {
-            dead.push(run);
-        }
-    }
-    match store.create(id, workflow, &keys, &dead).await {
-        Ok(()) => {
-            // What the dead ones have left; that it stays is harmless.
-            for run in owners.iter().flat_map(|folder| dead.iter().map(|run| folder.join(run.as_str()))) {
-                let _ = std::fs::remove_file(run);
-            }
-            Ok(())
-        }
+    match store.create(id, workflow, &keys, &[]).await {
+        Ok(()) => Ok(()),
         Err(StoreError::Locked { what, run }) => {
             let vm = uuids.iter().find(|(_, uuid)| key(uuid) == what).map(|(vm, _)| vm.to_string());
-            Err(Diagnostic::new(format!("{} is locked by run {run}", vm.unwrap_or(what)))
-                .hint(format!("wait for it, or look at it: leapfrog show {run}"))
-                .into())
+            let what = vm.unwrap_or(what);
+            let left = owners.is_some_and(|folder| !lives(folder, &run));
+            Err(if left {
+                Diagnostic::new(format!("{what} is locked by run {run}, whose runner died"))
+                    .hint(format!("go on with it: leapfrog resume {run}; or stop it: leapfrog cancel {run}"))
+            } else {
+                Diagnostic::new(format!("{what} is locked by run {run}"))
+                    .hint(format!("wait for it, or look at it: leapfrog show {run}"))
+            }
+            .into())
         }
         Err(error) => Err(error.into()),
     }

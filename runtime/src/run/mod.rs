@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! check ──→ locate ──→ locks, journal ──→ probes, steps ──→ finish
-//!   │          │             │                   │
-//!   └──────────┴─────────────┘                   └─ done | failed | refused |
+//!   │          │             │              ↑    │
+//!   └──────────┴─────────────┘    resume ───┘    └─ done | failed | refused |
 //!     refused: nothing was touched                  needs a person | cancelled
 //! ```
 //!
@@ -13,6 +13,7 @@
 mod check;
 mod locks;
 mod probes;
+mod saved;
 mod steps;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -22,17 +23,18 @@ use serde_json::{Map, Value as Json};
 use tokio::task::JoinSet;
 
 pub use check::{Checked, CheckedStep, check, check_driver, sample_inputs};
-pub use locks::lives;
+pub use locks::{lives, owner_pid};
+pub use saved::{Saved, records};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
-    engine::{DriverPlugin, Engine},
-    imports::{Context, Facts, Person, RUN_LANE, call::Lane},
+    engine::{DriverPlugin, Engine, Procedure},
+    imports::{Context, Facts, Person, RUN_LANE, call::Lane, replay::Replay},
     inventory::Inventory,
     model::{PairName, ServerName, VmName},
     providers::World,
     report::{Outcome, Report, ReportPair, ReportServer},
-    store::{Journal, Kind, RunId, RunState, Store, StoreError},
+    store::{Crash, Journal, Kind, RunId, RunState, Store, StoreError},
     ui::Screen,
     workflow::Workflow,
 };
@@ -52,6 +54,8 @@ pub struct Request {
     pub person: Person,
     /// Becomes true when somebody wants the run to stop.
     pub cancel: tokio::sync::watch::Receiver<bool>,
+    /// Where the runner is to die, in a rehearsal or a test.
+    pub crash: Option<Crash>,
 }
 
 impl std::fmt::Debug for Request {
@@ -81,70 +85,112 @@ impl From<Diagnostic> for Refusal {
 ///
 /// # Errors
 /// When it could not be begun: what it needs cannot be found, is locked, or cannot be kept.
-pub async fn execute(request: Request) -> Result<Report, Refusal> {
-    let Request {
-        workflow,
-        inventory,
-        inputs,
-        checked,
-        engine,
-        world,
-        store,
-        owners,
-        screen,
-        person,
-        mut cancel,
-    } = request;
-    let vms = checked.vms(&inventory);
+pub async fn execute(mut request: Request) -> Result<Report, Refusal> {
+    let vms = request.checked.vms(&request.inventory);
     // What takes a while goes on at once: looking, compiling, connecting.
-    let opening = open_logins(&world, &inventory, &checked);
+    let opening = open_logins(&request.world, &request.inventory, &request.checked);
     let looks = async {
         tokio::try_join!(
-            locks::identify(&inventory, &world, &vms),
-            compile_drivers(&engine, &checked),
-            steps::compile(&engine, &checked),
+            locks::identify(&request.inventory, &request.world, &vms),
+            compile(&request.engine, &request.checked),
         )
     };
-    let (uuids, drivers, procedures) = tokio::select! {
+    let (uuids, compiled) = tokio::select! {
         found = looks => found?,
-        _ = cancel.wait_for(|cancel| *cancel) => return Err(Refusal::Cancelled),
+        _ = request.cancel.wait_for(|cancel| *cancel) => return Err(Refusal::Cancelled),
     };
 
     let id = RunId::generate();
-    let owner = locks::Owner::new(owners.as_deref(), &id)?;
-    locks::enter(store.as_ref(), owners.as_deref(), &id, &workflow.name, &uuids).await?;
+    let owner = locks::Owner::new(request.owners.as_deref(), &id)?;
+    locks::enter(request.store.as_ref(), request.owners.as_deref(), &id, &request.workflow.name, &uuids)
+        .await?;
 
-    let clock = world.clock;
-    let journal = Arc::new(Journal::new(store.clone(), id.clone()));
-    let report = first_report(&id, &workflow, &inventory, &inputs, &checked, &world);
-    let facts = Facts::new(clock, journal.clone(), screen, report.clone());
-    let start = serde_json::json!({
-        "report": &report,
-        "plugins": checked.digests(),
-        "uuids": uuids.iter().map(|(vm, uuid)| (vm.to_string(), Json::from(uuid.clone()))).collect::<Map<_, _>>(),
-    });
-    journal.note(RUN_LANE, 0, Kind::Start, start.to_string()).await?;
-    // From here on `show` knows the run.
+    let mut journal = Journal::new(request.store.clone(), id.clone());
+    if let Some(crash) = request.crash.clone() {
+        journal = journal.that_crashes(crash);
+    }
+    let journal = Arc::new(journal);
+    let report = first_report(&id, &request);
+    let screen = std::mem::take(&mut request.screen);
+    let facts = Facts::new(request.world.clock, journal.clone(), screen, report.clone());
+    let start = saved::Start::new(&request, &report, &uuids);
+    journal.note(RUN_LANE, 0, Kind::Start, start.to_json()).await?;
+    // From here on `show` knows the run, and `resume` can go on with it.
     journal.commit().await?;
-    let context = Arc::new(Context::new(
-        inventory.clone(),
-        world,
-        journal.clone(),
-        facts.clone(),
-        person,
-        drivers,
-        uuids,
-    ));
-    let _clean_end = (owner, opening);
+    perform(request, journal, facts, compiled, uuids, None, (owner, opening)).await
+}
 
+/// Go on with a run whose runner died. What its journal says already is served to the procedure
+/// again; what is under way is found again by asking the machines.
+///
+/// # Errors
+/// When it cannot be gone on with: its runner lives, it is over, its plugins are others, its
+/// journal was changed. Nothing was touched then.
+pub async fn resume(id: &RunId, saved: Saved, mut request: Request) -> Result<Report, Refusal> {
+    let Some(owner) = locks::Owner::of_left(request.owners.as_deref(), id)? else {
+        return Err(Diagnostic::new(format!("run {id} is being worked on"))
+            .hint(format!("look at it: leapfrog show {id}"))
+            .into());
+    };
+    saved.same_plugins(id, &request.checked)?;
+    let opening = open_logins(&request.world, &request.inventory, &request.checked);
+    let compiled = compile(&request.engine, &request.checked).await?;
+    let epoch = request.store.reopen(id, saved.epoch).await?;
+    let replay = Replay::new(&saved.records)?;
+    let mut journal = Journal::reopened(request.store.clone(), id.clone(), epoch, &saved.records)?;
+    if let Some(crash) = request.crash.clone() {
+        journal = journal.that_crashes(crash);
+    }
+    let journal = Arc::new(journal);
+    let resume = serde_json::json!({ "epoch": epoch, "kept": replay.kept() });
+    journal.note(RUN_LANE, epoch, Kind::Resume, resume.to_string()).await?;
+    journal.commit().await?;
+    let report = report_of(request.store.as_ref(), id).await?;
+    let since = Timestamp::now().duration_since(report.started);
+    let age = std::time::Duration::try_from(since).unwrap_or_default().mul_f64(request.world.clock.speed());
+    let screen = std::mem::take(&mut request.screen);
+    let facts = Facts::resumed(request.world.clock, journal.clone(), screen, report, age);
+    facts.note(true, "its runner died; another one goes on with it. Nobody watched the service in between");
+    perform(request, journal, facts, compiled, saved.uuids, Some(replay), (owner, opening)).await
+}
+
+/// Plugins, ready to be called.
+struct Compiled {
+    drivers: BTreeMap<PairName, DriverPlugin>,
+    procedures: Vec<Procedure>,
+}
+
+async fn compile(engine: &Engine, checked: &Checked) -> Result<Compiled, Refusal> {
+    let (drivers, procedures) =
+        tokio::try_join!(compile_drivers(engine, checked), steps::compile(engine, checked))?;
+    Ok(Compiled { drivers, procedures })
+}
+
+/// The steps and all that goes on beside them, from the first call to the last record.
+async fn perform<T>(
+    request: Request,
+    journal: Arc<Journal>,
+    facts: Facts,
+    compiled: Compiled,
+    uuids: BTreeMap<VmName, String>,
+    replay: Option<Replay>,
+    _until_the_end: T,
+) -> Result<Report, Refusal> {
+    let Request { workflow, inventory, inputs, checked, world, person, mut cancel, .. } = request;
+    let mut context =
+        Context::new(inventory, world, journal.clone(), facts.clone(), person, compiled.drivers, uuids);
+    if let Some(replay) = replay {
+        context = context.after_a_crash(replay);
+    }
+    let context = Arc::new(context);
     let described = tokio::select! {
         described = describe_drivers(&context) => described,
-        _ = cancel.wait_for(|cancel| *cancel) => Err(End::new(Outcome::Cancelled, "it was cancelled")),
+        _ = cancel.wait_for(|cancel| *cancel) => Err(steps::cancelled(&context).await),
     };
     let mut end = match described {
         Ok(()) => {
             let watches = probes::start(&context, &checked).await;
-            let end = steps::walk(&context, &workflow, &checked, &procedures, inputs, cancel).await;
+            let end = steps::walk(&context, &workflow, &checked, &compiled.procedures, inputs, cancel).await;
             context.procedure_is_over();
             context.background_ends().await;
             probes::stop(&context, watches).await;
@@ -281,14 +327,8 @@ async fn describe_drivers(context: &Arc<Context>) -> Result<(), End> {
     Ok(())
 }
 
-fn first_report(
-    id: &RunId,
-    workflow: &Workflow,
-    inventory: &Inventory,
-    inputs: &Map<String, Json>,
-    checked: &Checked,
-    world: &World,
-) -> Report {
+fn first_report(id: &RunId, request: &Request) -> Report {
+    let Request { workflow, inventory, inputs, checked, world, .. } = request;
     let mut report = Report::new(id.as_str(), &workflow.name, Timestamp::now());
     report.inputs = inputs.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     report.simulated = world.simulated;

@@ -12,7 +12,7 @@ use crate::{
         Ended, Engine, Procedure,
         arguments::{self, Arg, Grant},
     },
-    imports::{Context, Limits, call::Lane},
+    imports::{Context, Limits, call::Lane, replay::Replay, take_up},
     report::Outcome,
     workflow::{Scope, Step, Workflow},
 };
@@ -60,6 +60,11 @@ pub async fn walk(
             ended = context.world.clock.timeout(limit, call) => ended,
             _ = cancel.wait_for(|cancel| *cancel) => return cancelled(context).await,
         };
+        if let Some(message) = lane.left_over()
+            && !matches!(ended, None | Some(Ended::Trapped(_)))
+        {
+            return End::new(Outcome::NeedsAPerson, message);
+        }
         match ended {
             Some(Ended::Done(outputs)) => scope.set_outputs(&step.id, outputs),
             Some(Ended::Refused(message) | Ended::Failed(message)) => {
@@ -112,7 +117,16 @@ fn late_arguments(
 }
 
 /// Stop what goes on: a copy is aborted, and the VM stays where it is; a switchover ends.
-async fn cancelled(context: &Arc<Context>) -> End {
+pub async fn cancelled(context: &Arc<Context>) -> End {
+    // Of a run that goes on after a crash, what was under way may not have been found again yet.
+    for copy in context.replay.iter().flat_map(Replay::open_copies) {
+        if context.is_followed(&copy.vm) {
+            continue;
+        }
+        if let Err(error) = take_up(context, &copy) {
+            context.facts.note(true, &error);
+        }
+    }
     context.facts.note(true, "cancelled: copies under way are aborted, a switchover under way ends");
     context.wind_down().await;
     let over = context.world.clock.timeout(WIND_DOWN, context.background_ends()).await;

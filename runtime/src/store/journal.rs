@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
-use super::{Kind, Record, Result, RunId, RunState, Store, StoreError};
+use super::{Crash, Kind, Record, Result, RunId, RunState, Store, StoreError};
 
 /// More than this many records waiting are committed without waiting for an intent.
 const PENDING_RECORDS: usize = 1024;
@@ -27,6 +27,7 @@ pub struct Journal {
     pending: std::sync::Mutex<Pending>,
     /// Held while a commit is under way, so that commits keep the order of `seq`.
     committing: Mutex<()>,
+    crash: Option<Crash>,
 }
 
 #[derive(Debug)]
@@ -47,7 +48,37 @@ impl Journal {
             epoch: 1,
             pending: std::sync::Mutex::new(Pending { records: Vec::new(), bytes: 0, seq: 0, chain }),
             committing: Mutex::new(()),
+            crash: None,
         }
+    }
+
+    /// The journal of a run that goes on at `epoch`, after the records that it has.
+    ///
+    /// # Errors
+    /// When the last record has no chain that could be gone on with.
+    pub fn reopened(store: Arc<dyn Store>, run: RunId, epoch: u64, records: &[Record]) -> Result<Self> {
+        let mut journal = Self::new(store, run);
+        journal.epoch = epoch;
+        if let Some(last) = records.last() {
+            let pending = journal.pending.get_mut().unwrap_or_else(|e| e.into_inner());
+            pending.seq = last.seq;
+            pending.chain = unhex(&last.chain)
+                .ok_or_else(|| StoreError::Corrupt(format!("the chain of record {}", last.seq)))?;
+        }
+        Ok(journal)
+    }
+
+    /// From now on this journal ends, with its runner, where `crash` says. For rehearsals and
+    /// tests.
+    #[must_use]
+    pub fn that_crashes(mut self, crash: Crash) -> Self {
+        self.crash = Some(crash);
+        self
+    }
+
+    /// Which of the run's runners this is, from 1.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     pub fn run(&self) -> &RunId {
@@ -56,7 +87,9 @@ impl Journal {
 
     /// Write a record that may be lost with a crash; it is durable after the next `commit`.
     pub async fn note(&self, lane: &str, n: u64, kind: Kind, body: String) -> Result<()> {
-        if self.push(lane, n, kind, body) { self.commit().await } else { Ok(()) }
+        let full = self.push(lane, n, kind, body);
+        self.die_if_dead().await;
+        if full { self.commit().await } else { Ok(()) }
     }
 
     /// As [`note`](Self::note), from code that cannot wait. It is durable after the next commit.
@@ -67,11 +100,11 @@ impl Journal {
     /// Make everything written so far durable.
     pub async fn commit(&self) -> Result<()> {
         let _turn = self.committing.lock().await;
+        self.die_if_dead().await;
         let records = self.take();
-        if records.is_empty() {
-            return Ok(());
-        }
+        let Some(last) = records.last().map(|record| record.seq) else { return Ok(()) };
         let written = self.store.append(&self.run, self.epoch, records.clone()).await;
+        self.committed(last).await;
         if let Err(StoreError::Unusable { .. }) = &written {
             self.put_back(records);
         }
@@ -81,8 +114,26 @@ impl Journal {
     /// Make everything durable and end the run, in one step.
     pub async fn finish(&self, state: RunState, message: &str) -> Result<()> {
         let _turn = self.committing.lock().await;
+        self.die_if_dead().await;
         let records = self.take();
-        self.store.finish(&self.run, self.epoch, records, state, message).await
+        let last = records.last().map_or(0, |record| record.seq);
+        let finished = self.store.finish(&self.run, self.epoch, records, state, message).await;
+        self.committed(last).await;
+        finished
+    }
+
+    /// The dead do nothing more.
+    async fn die_if_dead(&self) {
+        if self.crash.as_ref().is_some_and(Crash::has_come) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn committed(&self, last: u64) {
+        if let Some(crash) = &self.crash {
+            crash.after(last);
+        }
+        self.die_if_dead().await;
     }
 
     fn take(&self) -> Vec<Record> {
@@ -102,6 +153,9 @@ impl Journal {
     /// Whether so much is waiting that it should be committed now.
     fn push(&self, lane: &str, n: u64, kind: Kind, body: String) -> bool {
         let mut pending = self.pending.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(crash) = &self.crash {
+            crash.before(pending.seq + 1, kind, &body);
+        }
         pending.seq += 1;
         pending.bytes += body.len() + lane.len() + 64;
         let seq = pending.seq;
@@ -137,6 +191,17 @@ fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
     bytes.iter().flat_map(digits).map(char::from).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(bytes)
 }
 
 /// The first record that does not follow from the ones before it.
@@ -216,6 +281,9 @@ mod tests {
         }
         async fn finish(&self, _: &RunId, _: u64, _: Vec<Record>, _: RunState, _: &str) -> Result<()> {
             Ok(())
+        }
+        async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64> {
+            self.store.reopen(id, epoch).await
         }
         async fn runs(&self, limit: u32) -> Result<Vec<super::super::RunRow>> {
             self.store.runs(limit).await

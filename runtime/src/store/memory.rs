@@ -97,6 +97,16 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64> {
+        let mut inner = self.inner();
+        let (row, _) = inner.runs.get_mut(id).ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
+        if row.state != RunState::Running || row.epoch != epoch {
+            return Err(StoreError::Fenced(id.clone()));
+        }
+        row.epoch += 1;
+        Ok(row.epoch)
+    }
+
     async fn runs(&self, limit: u32) -> Result<Vec<RunRow>> {
         Ok(self.inner().runs.values().rev().take(limit as usize).map(|(row, _)| row.clone()).collect())
     }

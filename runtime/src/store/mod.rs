@@ -10,10 +10,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+mod crash;
 mod journal;
 mod memory;
 mod sqlite;
 
+pub use crash::{Crash, Moment};
 pub use journal::{ChainError, Journal, verify_chain};
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
@@ -57,7 +59,7 @@ impl fmt::Display for RunId {
 /// What a record is.
 ///
 /// ```text
-/// start ── (begin | intent → result | result | end | event | probe)* ── finish
+/// start ── (begin | intent → result | result | end | event | probe | resume)* ── finish
 /// ```
 /// An `intent` without a `result` of the same lane and number is a lost reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +78,9 @@ pub enum Kind {
     Event,
     /// What a probe saw.
     Probe,
+    /// Another runner goes on with the run; what of the journal before it is served to the
+    /// procedure again, and what is asked anew.
+    Resume,
     /// How the run ended.
     Finish,
 }
@@ -90,6 +95,7 @@ impl Kind {
             Kind::End => "end",
             Kind::Event => "event",
             Kind::Probe => "probe",
+            Kind::Resume => "resume",
             Kind::Finish => "finish",
         }
     }
@@ -103,6 +109,7 @@ impl Kind {
             Kind::End,
             Kind::Event,
             Kind::Probe,
+            Kind::Resume,
             Kind::Finish,
         ]
         .into_iter()
@@ -238,6 +245,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         state: RunState,
         message: &str,
     ) -> Result<()>;
+
+    /// Take a run over that its runner has left: raises the epoch from `epoch`, so that a runner
+    /// that lives after all writes no more. Gives the new one. `Fenced` when the run is over, or
+    /// somebody else was first; the caller has made sure that the runner is dead.
+    async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64>;
 
     /// The newest runs first, at most `limit`.
     async fn runs(&self, limit: u32) -> Result<Vec<RunRow>>;

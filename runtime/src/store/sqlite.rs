@@ -64,6 +64,7 @@ CREATE TABLE lock (
 enum Write {
     Create { id: RunId, workflow: String, locks: Vec<String>, take_over: Vec<RunId> },
     Append { id: RunId, epoch: u64, records: Vec<Record>, end: Option<(RunState, String)> },
+    Reopen { id: RunId, epoch: u64 },
 }
 
 type Job = (Write, oneshot::Sender<Result<()>>);
@@ -240,6 +241,7 @@ fn write_group(connection: &mut Connection, group: &[Job]) -> rusqlite::Result<V
         .map(|(write, _)| match write {
             Write::Create { id, workflow, locks, take_over } => create(&tx, id, workflow, locks, take_over),
             Write::Append { id, epoch, records, end } => append(&tx, id, *epoch, records, end.as_ref()),
+            Write::Reopen { id, epoch } => reopen(&tx, id, *epoch),
         })
         .collect::<rusqlite::Result<_>>()?;
     tx.commit()?;
@@ -327,6 +329,14 @@ fn append(
     Ok(Ok(()))
 }
 
+fn reopen(tx: &Connection, id: &RunId, epoch: u64) -> rusqlite::Result<Result<()>> {
+    let updated = tx.execute(
+        "UPDATE run SET epoch = epoch + 1 WHERE run_id = ?1 AND epoch = ?2 AND state = 'running'",
+        params![id.as_str(), epoch],
+    )?;
+    Ok(if updated == 1 { Ok(()) } else { Err(StoreError::Fenced(id.clone())) })
+}
+
 fn bad(column: usize, what: String) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
 }
@@ -379,6 +389,11 @@ impl Store for SqliteStore {
     ) -> Result<()> {
         let end = Some((state, message.to_owned()));
         self.write(Write::Append { id: id.clone(), epoch, records, end }).await
+    }
+
+    async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64> {
+        self.write(Write::Reopen { id: id.clone(), epoch }).await?;
+        Ok(epoch + 1)
     }
 
     async fn runs(&self, limit: u32) -> Result<Vec<RunRow>> {

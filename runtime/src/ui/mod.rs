@@ -66,6 +66,13 @@ impl fmt::Debug for Screen {
     }
 }
 
+impl Default for Screen {
+    /// Shows nothing.
+    fn default() -> Self {
+        Self::to(Form::Plain, ColorChoice::Never, Box::new(std::io::sink()))
+    }
+}
+
 impl Screen {
     /// A screen on standard output.
     pub fn new(form: Form, color: ColorChoice) -> Self {

@@ -46,14 +46,13 @@ fn decode(document: &Document) -> Result<Workflow, Diagnostics> {
             .into());
     }
     let reader = &mut Reader::default();
-    let path = document.source.path().to_owned();
     let mut workflow = Workflow {
         name: String::new(),
         description: None,
         inputs: Vec::new(),
         steps: Vec::new(),
         outputs: Vec::new(),
-        path,
+        source: document.source.clone(),
     };
     let start = document.source.place(document.root.place.span.start..document.root.place.span.start);
     let Some(mut top) = reader.fields(&document.root, "the workflow", &start) else {

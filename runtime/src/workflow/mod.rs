@@ -24,9 +24,9 @@ pub use references::Reference;
 pub use scan::{MAX_LENGTH, MAX_NESTING, MAX_TOKENS};
 pub use template::{Template, TemplateEntry, TemplateKind, TextPart};
 
-use std::{path::PathBuf, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Place, Source};
 
 /// A loaded workflow: every expression is parsed, and all that it refers to exists.
 #[derive(Debug, Clone)]
@@ -39,7 +39,8 @@ pub struct Workflow {
     pub steps: Vec<Step>,
     /// What the run gives, evaluated after the last step.
     pub outputs: Vec<TemplateEntry>,
-    pub path: PathBuf,
+    /// The file as it was read.
+    pub source: Arc<Source>,
 }
 
 /// A value that whoever starts a run has to give.

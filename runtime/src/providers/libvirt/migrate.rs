@@ -44,9 +44,9 @@ const PACE: Duration = Duration::from_millis(500);
 /// Past its deadline a copy is told to stop this often, two seconds apart: an abort can be lost.
 const ABORTS: u32 = 15;
 
-struct State {
+pub(super) struct State {
     inner: Arc<Inner>,
-    request: MigrationRequest,
+    pub(super) request: MigrationRequest,
     started: Instant,
     told_to_stop: AtomicBool,
     job_seen: AtomicBool,
@@ -75,15 +75,7 @@ pub(super) async fn start(
         // A panic in the call drops the sender, which reads as a lost call.
         let _ = send.send(call.run(&owner));
     })?;
-    let state = Arc::new(State {
-        inner,
-        request,
-        started: Instant::now(),
-        told_to_stop: AtomicBool::new(false),
-        job_seen: AtomicBool::new(false),
-        last: Mutex::default(),
-        end: watch::Sender::new(None),
-    });
+    let state = Arc::new(State::new(inner, request));
     tokio::spawn(supervise(Arc::clone(&state), called, plan));
     state.accepted().await?;
     Ok(Box::new(Running { state }))
@@ -115,7 +107,7 @@ async fn prepare_volumes(inner: &Inner, request: &MigrationRequest, plan: &Plan)
 }
 
 /// Wait for the end of the call, abort at the deadline, find out what happened, clean up.
-async fn supervise(state: Arc<State>, mut called: oneshot::Receiver<Called>, plan: Plan) {
+pub(super) async fn supervise(state: Arc<State>, mut called: oneshot::Receiver<Called>, plan: Plan) {
     let deadline = state.request.options.timeout.map(|timeout| state.started + timeout);
     let mut stopper = Stopper { next: deadline, left: ABORTS };
     let called = loop {
@@ -223,6 +215,18 @@ async fn conclude(state: &State, verdict: Verdict, called: Called, plan: Plan) -
 }
 
 impl State {
+    pub(super) fn new(inner: Arc<Inner>, request: MigrationRequest) -> Self {
+        Self {
+            inner,
+            request,
+            started: Instant::now(),
+            told_to_stop: AtomicBool::new(false),
+            job_seen: AtomicBool::new(false),
+            last: Mutex::default(),
+            end: watch::Sender::new(None),
+        }
+    }
+
     /// Wait until the source shows the job; its end is as good.
     async fn accepted(&self) -> Result<()> {
         let mut end = self.end.subscribe();
@@ -249,7 +253,7 @@ impl State {
         Ok(())
     }
 
-    async fn sight(&self, machine: &MachineName) -> Sight {
+    pub(super) async fn sight(&self, machine: &MachineName) -> Sight {
         let uuid = self.request.uuid.clone();
         let look = move |connect: &Connect| match look::by_uuid(connect, &uuid)? {
             Some(domain) => look::presence(&domain),
@@ -305,7 +309,7 @@ impl State {
 
     /// The hypervisor's figures, and the definition compared and restored. Whatever fails here
     /// is a note: the VM runs at the destination.
-    async fn figures(&self, called: Called, plan: &Plan) -> MigrationFigures {
+    pub(super) async fn figures(&self, called: Called, plan: &Plan) -> MigrationFigures {
         let uuid = self.request.uuid.clone();
         let (persistent, autostart) = (plan.persistent_xml.clone(), plan.autostart);
         let ask = move |connect: &Connect| {
@@ -394,8 +398,8 @@ fn progress(job: &unsafe_edge::Job) -> Progress {
 
 /// The handle of a migration. Dropping it changes nothing: the migration goes on.
 #[derive(Debug)]
-struct Running {
-    state: Arc<State>,
+pub(super) struct Running {
+    pub(super) state: Arc<State>,
 }
 
 #[async_trait]

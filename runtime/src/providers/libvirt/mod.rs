@@ -19,6 +19,7 @@
 //! ```
 
 mod arriving;
+mod attach;
 mod call;
 mod connect;
 mod definition;
@@ -42,7 +43,7 @@ use self::{
     connect::{Connections, Fault},
     preflight::Plan,
 };
-use super::{Hypervisor, Migration, MigrationRequest, Preflight, Presence, ProviderError, Result};
+use super::{Hypervisor, Migration, MigrationRequest, Preflight, Presence, ProviderError, Result, Settled};
 use crate::{
     inventory::{Machine, Vm},
     model::{MachineName, VmName},
@@ -192,5 +193,10 @@ impl Hypervisor for Libvirt {
         tokio::spawn(start)
             .await
             .unwrap_or_else(|error| Err(ProviderError::Unknown { what, reason: error.to_string() }))
+    }
+
+    /// As the trait says. A machine that does not answer for a moment is asked again by the caller.
+    async fn settle(&self, request: &MigrationRequest) -> Result<Settled> {
+        attach::settle(Arc::clone(&self.inner), request.clone()).await
     }
 }

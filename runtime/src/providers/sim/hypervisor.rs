@@ -5,14 +5,14 @@ use std::{sync::OnceLock, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    state::{CopyEnd, Ended, Micros, WorldState},
+    state::{CopyEnd, CopyJob, Ended, Micros, WorldState},
     world::{SimWorld, Wait},
 };
 use crate::{
     model::{MachineName, VmName, VmState},
     providers::{
         Hypervisor, Migration, MigrationEnd, MigrationFigures, MigrationRequest, Preflight, Presence,
-        Progress, ProviderError, Result,
+        Progress, ProviderError, Result, Settled,
     },
 };
 
@@ -56,15 +56,54 @@ impl Hypervisor for SimHypervisor {
                 Ok::<_, ProviderError>((id, state.vms.get(&asked.vm).map_or(0, |vm| vm.memory)))
             })
             .await??;
-        let job = SimMigration {
-            world: self.world.clone(),
-            request: request.clone(),
-            id,
-            memory,
-            end: OnceLock::new(),
-        };
-        Ok(Box::new(job))
+        Ok(Box::new(self.copy(request, id, memory)))
     }
+
+    async fn settle(&self, request: &MigrationRequest) -> Result<Settled> {
+        let asked = request.clone();
+        let found = self.world.look(move |state| settle(state, &asked)).await??;
+        Ok(match found {
+            Found::Copy { id, memory } => Settled::UnderWay(Box::new(self.copy(request, id, memory))),
+            Found::AtSource => Settled::NotBegun,
+            Found::Ended(end) => Settled::Ended(end),
+        })
+    }
+}
+
+impl SimHypervisor {
+    fn copy(&self, request: &MigrationRequest, id: u64, memory: u64) -> SimMigration {
+        SimMigration { world: self.world.clone(), request: request.clone(), id, memory, end: OnceLock::new() }
+    }
+}
+
+/// What of a migration can be seen from both sides.
+enum Found {
+    Copy { id: u64, memory: u64 },
+    AtSource,
+    Ended(MigrationEnd),
+}
+
+fn settle(state: &WorldState, request: &MigrationRequest) -> Result<Found> {
+    let source = state.presence(&request.source, &request.vm)?;
+    let destination = state.presence(&request.destination, &request.vm)?;
+    let here = |copy: &&CopyJob| copy.source == request.source && copy.destination == request.destination;
+    if let Some(copy) = state.copies.get(&request.vm).filter(here) {
+        return Ok(Found::Copy { id: copy.id, memory: source.memory });
+    }
+    Ok(match (source.state, destination.state) {
+        (VmState::Running, VmState::Absent) if !source.migrating => Found::AtSource,
+        (VmState::Absent, VmState::Running) => {
+            let last = state.ended.values().rev().find(|ended| {
+                ended.vm == request.vm
+                    && ended.destination == request.destination
+                    && ended.end == CopyEnd::Completed
+            });
+            Found::Ended(MigrationEnd::Completed(last.map(figures).unwrap_or_default()))
+        }
+        (source, destination) => Found::Ended(MigrationEnd::Unknown {
+            reason: format!("the vm is {source} at the source and {destination} at the destination"),
+        }),
+    })
 }
 
 /// A copy, by its number.

@@ -1,0 +1,123 @@
+//! `leapfrog cancel`: stopping a run safely, or giving one up.
+
+use std::{process::Command, time::Duration};
+
+use clap::Args;
+use tokio::sync::watch;
+
+use super::{
+    Failure, Global, Outcome, print, print_json,
+    resume::{is_over, one},
+    run::tell,
+    show::find,
+};
+use crate::{
+    diagnostic::Diagnostic,
+    imports::{Person, replay::Replay},
+    run as runs,
+    store::{RunState, Store},
+};
+
+/// A copy that is aborted ends within this time, and with it the run.
+const ENDS_WITHIN: Duration = Duration::from_secs(400);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  leapfrog cancel 20261201-021503-k7f2\n  leapfrog cancel 20261201-021503-k7f2 --abandon\n\nA copy under way is aborted, and the machines are asked where the VM is then. A switchover under way ends. A run whose runner died is taken over for that.\n--abandon asks nobody and touches nothing: it frees the run's locks and says what may be left behind."
+)]
+pub struct Cancel {
+    /// The run, or the beginning of its name
+    run: String,
+    /// Give it up as it is: free its locks, touch nothing. Only when its runner is dead
+    #[arg(long)]
+    abandon: bool,
+}
+
+impl Cancel {
+    pub async fn go(self, global: &Global) -> Outcome {
+        let store = global.open_store()?;
+        let row = find(&store, Some(&self.run)).await?;
+        if row.state != RunState::Running {
+            return Err(is_over(&row.id, row.state.as_str()));
+        }
+        let owners = global.owners()?;
+        let lives = runs::lives(&owners, &row.id);
+        if self.abandon {
+            if lives {
+                return Err(Diagnostic::new(format!("run {} is being worked on", row.id))
+                    .hint(format!("stop it first: leapfrog cancel {}", row.id))
+                    .into());
+            }
+            let left = left_behind(&store, &row.id).await?;
+            let message = format!("given up by a person{left}");
+            let epoch = store.reopen(&row.id, row.epoch).await?;
+            store.finish(&row.id, epoch, Vec::new(), RunState::Cancelled, &message).await?;
+            if global.json {
+                print_json(&serde_json::json!({ "run": row.id, "outcome": "cancelled", "message": message }));
+            } else {
+                print(&format!("{}: {message}", row.id));
+            }
+            return Ok(0);
+        }
+        if !lives {
+            let (_stop, cancel) = watch::channel(true);
+            let outcome = one(global, &store, &row.id, Person::Absent, cancel).await?;
+            return match tell(global, outcome, None).await {
+                Ok(super::CANCELLED) => Ok(0),
+                other => other,
+            };
+        }
+        let Some(pid) = runs::owner_pid(&owners, &row.id) else {
+            return Err(Diagnostic::new(format!("run {} does not say which process works on it", row.id))
+                .hint("end it where it was started, with Ctrl-C")
+                .into());
+        };
+        let told = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+        if !told.is_ok_and(|status| status.success()) {
+            return Err(Diagnostic::new(format!("process {pid} of run {} cannot be told to stop", row.id))
+                .hint("do it as the user who started it, or as root")
+                .into());
+        }
+        if !global.json {
+            print(&format!("{}: told to stop", row.id));
+        }
+        let until = tokio::time::Instant::now() + ENDS_WITHIN;
+        while tokio::time::Instant::now() < until {
+            if let Some(now) = store.run(&row.id).await?.filter(|now| now.state != RunState::Running) {
+                let message = now.message.unwrap_or_default();
+                if global.json {
+                    print_json(
+                        &serde_json::json!({ "run": row.id, "outcome": now.state, "message": message }),
+                    );
+                } else {
+                    print(&format!("{}: {}: {}", row.id, now.state, crate::report::plain(&message)));
+                }
+                return Ok(if now.state == RunState::Cancelled { 0 } else { 1 });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Err(Failure {
+            diagnostics: Diagnostic::new(format!("run {} has not ended yet", row.id))
+                .hint(format!("look at it: leapfrog show {}", row.id))
+                .into(),
+            code: super::NEEDS_A_PERSON,
+        })
+    }
+}
+
+/// What may go on without the run.
+async fn left_behind(store: &crate::store::SqliteStore, id: &crate::store::RunId) -> Result<String, Failure> {
+    let records = runs::records(store, id).await?;
+    // A journal that cannot be read is no reason to keep the locks.
+    let Ok(replay) = Replay::new(&records) else {
+        return Ok("; its journal cannot be read, so look at all its VMs".to_owned());
+    };
+    let vms: Vec<String> =
+        replay.open_copies().into_iter().map(|copy| crate::report::plain(&copy.vm).into_owned()).collect();
+    Ok(if vms.is_empty() {
+        "; nothing of it was under way".to_owned()
+    } else {
+        format!("; a copy of {} may be under way, or over: look where it runs", vms.join(" and "))
+    })
+}

@@ -1,0 +1,129 @@
+//! The watch over the role of a member while its VM is copied: one that serves is not paused.
+//!
+//! The other members are asked, not the one in the copied VM: it cannot answer while it is paused,
+//! and what is sent to it then makes its connection slow for a while. Only when nobody else is
+//! active is it asked itself.
+
+use std::{future::Future, time::Duration};
+
+use super::{Context, call::Lane, handles::Session, pairs};
+use crate::{
+    engine::bindings::{
+        cluster::MemberRole,
+        types::{Error, Role},
+    },
+    inventory::LoginPolicy,
+    model::{PairName, ServerName, VmName},
+    providers::{Migration, MigrationEnd},
+};
+
+/// Between two looks. A member that becomes active is noticed so late at most, and a look takes
+/// as long as its commands.
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// A copy that is told to stop is told again so often.
+const ABORTS: u32 = 30;
+const ABORT_EVERY: Duration = Duration::from_secs(2);
+
+/// A member of a pair, in a VM that is being copied.
+pub struct Guard<'a> {
+    context: &'a Context,
+    pair: PairName,
+    server: ServerName,
+    members: Vec<ServerName>,
+}
+
+/// For a VM with a member of a pair whose driver this run has.
+pub fn guard_of<'a>(context: &'a Context, vm: &VmName) -> Option<Guard<'a>> {
+    let inventory = &context.inventory;
+    context.drivers.keys().find_map(|pair| {
+        let members = &inventory.pairs.get(pair)?.members;
+        let in_it = |server: &&ServerName| inventory.servers.get(*server).is_some_and(|s| s.vm == *vm);
+        let server = members.iter().find(in_it)?.clone();
+        Some(Guard { context, pair: pair.clone(), server, members: members.clone() })
+    })
+}
+
+/// Whether what was asked for can be done.
+pub fn check(context: &Context, vm: &VmName, abort_if_active: bool) -> Result<(), Error> {
+    if abort_if_active && guard_of(context, vm).is_none() {
+        return Err(Error::Refused(format!(
+            "`abort-if-active` of {vm}: it holds no member of a pair that this run was handed"
+        )));
+    }
+    Ok(())
+}
+
+impl Guard<'_> {
+    /// Watch until the copy's end. A copy of a member that has become active is aborted; how it
+    /// ended is what its end says.
+    pub async fn over(
+        &self,
+        side: &Lane,
+        job: &dyn Migration,
+        end: impl Future<Output = MigrationEnd>,
+    ) -> MigrationEnd {
+        tokio::pin!(end);
+        let clock = self.context.world.clock;
+        tokio::select! {
+            end = &mut end => return end,
+            () = self.becomes_active(side) => {}
+        }
+        let server = &self.server;
+        self.context.facts.note(true, &format!("{server} is active now: the copy of its VM is aborted"));
+        for _ in 0..ABORTS {
+            if let Err(error) = job.abort().await {
+                self.context.facts.note_once(true, &format!("the copy could not be told to stop: {error}"));
+            }
+            if let Some(end) = clock.timeout(ABORT_EVERY, &mut end).await {
+                return end;
+            }
+        }
+        end.await
+    }
+
+    async fn becomes_active(&self, side: &Lane) {
+        // A runner that goes on after a crash asks anew.
+        let lane = side.beside(&format!("roles~{}", self.context.journal.epoch()));
+        loop {
+            self.context.world.clock.sleep(LOOK_EVERY).await;
+            if self.logs_in_to_one() {
+                // Whoever is asked speaks for all.
+                if self.is_said_to_be_active(&lane).await {
+                    return;
+                }
+                continue;
+            }
+            let others = self.members.iter().filter(|member| **member != self.server);
+            let looks = others.map(|member| self.is_active(&lane, member));
+            let others = futures_util::future::join_all(looks).await;
+            if !others.into_iter().any(|active| active) && self.is_active(&lane, &self.server).await {
+                return;
+            }
+        }
+    }
+
+    fn logs_in_to_one(&self) -> bool {
+        let pair = self.context.inventory.pairs.get(&self.pair);
+        pair.is_some_and(|pair| pair.login == LoginPolicy::One)
+    }
+
+    async fn is_said_to_be_active(&self, lane: &Lane) -> bool {
+        let said = pairs::read_roles(lane, &self.pair).await;
+        let active = |role: &MemberRole| role.server == self.server.as_str() && role.role == Role::Active;
+        matches!(said, Ok(Ok(roles)) if roles.iter().any(active))
+    }
+
+    /// Whether it says so itself. Silence is no yes.
+    async fn is_active(&self, lane: &Lane, server: &ServerName) -> bool {
+        let Ok(driver) = pairs::driver(self.context, &self.pair) else { return false };
+        let session = Session { server: server.clone(), closed: None };
+        let said = driver.roles(&lane.beside(server.as_str()), &session, &self.members).await;
+        let active = matches!(&said, Ok(Ok(statements)) if statements
+            .iter()
+            .any(|statement| statement.member == server.as_str() && statement.role == Role::Active));
+        if active {
+            self.context.facts.role(server, crate::model::Role::Active);
+        }
+        active
+    }
+}

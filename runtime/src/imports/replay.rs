@@ -1,0 +1,268 @@
+//! What a run's journal says already, served again when the run goes on after its runner died.
+//!
+//! Not everything is served. A *binding* record is one that something rests on: an intent, what
+//! an effect gave, how a copy or a switchover ended, what a person said. Reads that come after the
+//! last binding record of their step are made again: nothing rests on them yet, and what they
+//! said may be hours old. So a role that was read before the crash is never acted upon after it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Mutex,
+};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use super::Function;
+use crate::store::{Kind, Record, StoreError};
+
+/// A call that differs from the one in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the run is not deterministic: call {n} of {lane} was {was} when it ran first, and is {is} now (hint: the procedure must decide by nothing but what its calls give)"
+)]
+pub struct Nondeterministic {
+    pub lane: String,
+    pub n: u64,
+    pub was: String,
+    pub is: String,
+}
+
+/// What the journal has of one call.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    /// The record that names the call: an intent, a begin, or the result of a read.
+    call: Json,
+    intent: bool,
+    gave: Option<Json>,
+    served: bool,
+}
+
+/// The calls of one lane by their numbers.
+type LaneCalls = BTreeMap<u64, Entry>;
+
+#[derive(Default)]
+pub struct Replay {
+    lanes: Mutex<HashMap<String, LaneCalls>>,
+    /// The last record of each family that is served.
+    kept: BTreeMap<String, u64>,
+    effects: u64,
+}
+
+impl fmt::Debug for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replay").field("kept", &self.kept).finish_non_exhaustive()
+    }
+}
+
+/// What the journal has for a call that is made.
+#[derive(Debug)]
+pub enum Known {
+    /// Nothing: make it.
+    Nothing,
+    /// It was begun, and there is no word of how it ended.
+    Begun,
+    /// What it gave.
+    Gave(Json),
+}
+
+/// A copy that was begun and whose end is not in the journal.
+#[derive(Debug, Clone)]
+pub struct OpenCopy {
+    /// Lane and number of the call that began it.
+    pub lane: String,
+    pub n: u64,
+    pub vm: String,
+    pub with: Json,
+    /// What the call gave, if its reply was not lost.
+    pub gave: Option<Json>,
+}
+
+/// A step and all that goes on beside it.
+fn family(lane: &str) -> &str {
+    lane.split(['.', '/']).next().unwrap_or(lane)
+}
+
+fn function(body: &Json) -> Option<Function> {
+    Function::parse(body.get("call")?.as_str()?)
+}
+
+fn binds(kind: Kind, body: &Json) -> bool {
+    let Some(function) = function(body) else { return false };
+    match kind {
+        Kind::Intent => true,
+        Kind::Result => function.class().needs_intent() || function.binds(),
+        Kind::End => function.class().needs_intent(),
+        _ => false,
+    }
+}
+
+/// A record of a call, read.
+struct Line<'a> {
+    record: &'a Record,
+    body: Json,
+}
+
+impl Replay {
+    /// From a run's whole journal.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn new(records: &[Record]) -> Result<Self, StoreError> {
+        let mut lines: Vec<Line<'_>> = Vec::new();
+        for record in records {
+            match record.kind {
+                Kind::Intent | Kind::Result | Kind::Begin | Kind::End => {
+                    lines.push(Line { record, body: parse(record)? });
+                }
+                Kind::Resume => {
+                    let kept: BTreeMap<String, u64> =
+                        serde_json::from_value(parse(record)?.get("kept").cloned().unwrap_or_default())
+                            .map_err(|e| corrupt(record, &e))?;
+                    lines.retain(|line| {
+                        line.record.seq <= kept.get(family(&line.record.lane)).copied().unwrap_or(0)
+                    });
+                }
+                Kind::Start | Kind::Event | Kind::Probe | Kind::Finish => {}
+            }
+        }
+        let mut kept = BTreeMap::new();
+        for line in lines.iter().filter(|line| binds(line.record.kind, &line.body)) {
+            kept.insert(family(&line.record.lane).to_owned(), line.record.seq);
+        }
+        lines.retain(|line| line.record.seq <= kept.get(family(&line.record.lane)).copied().unwrap_or(0));
+        let mut replay = Self { kept, ..Self::default() };
+        let mut lanes: HashMap<String, LaneCalls> = HashMap::new();
+        for Line { record, mut body } in lines {
+            let calls = lanes.entry(record.lane.clone()).or_default();
+            let gave = body.get_mut("gave").map(Json::take);
+            match (record.kind, calls.get_mut(&record.n)) {
+                (Kind::Result | Kind::End, Some(entry)) if entry.gave.is_none() => entry.gave = gave,
+                (kind, _) => {
+                    let intent = kind == Kind::Intent;
+                    replay.effects += u64::from(intent);
+                    calls.insert(record.n, Entry { call: body, intent, gave, served: false });
+                }
+            }
+        }
+        replay.lanes = Mutex::new(lanes);
+        Ok(replay)
+    }
+
+    /// For the record of a resumption: what of the journal is served in it.
+    pub fn kept(&self) -> &BTreeMap<String, u64> {
+        &self.kept
+    }
+
+    /// Effects whose intents are in the journal.
+    pub fn effects(&self) -> u64 {
+        self.effects
+    }
+
+    fn lanes(&self) -> std::sync::MutexGuard<'_, HashMap<String, LaneCalls>> {
+        self.lanes.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Look up the call that is made now.
+    ///
+    /// # Errors
+    /// When another one stands at its place.
+    pub fn look(
+        &self,
+        lane: &str,
+        n: u64,
+        function: Function,
+        on: &str,
+        with: &Json,
+    ) -> Result<Known, Nondeterministic> {
+        let mut lanes = self.lanes();
+        let Some(entry) = lanes.get_mut(lane).and_then(|calls| calls.get_mut(&n)) else {
+            return Ok(Known::Nothing);
+        };
+        let call = &entry.call;
+        let same = call.get("call").and_then(Json::as_str) == Some(function.name())
+            && call.get("on").and_then(Json::as_str) == Some(on)
+            && call.get("with").unwrap_or(&Json::Null) == with;
+        if !same {
+            let shown = |call: &str, on: &str, with: &Json| {
+                crate::report::clip(&format!("{call}({on}, {with})"), 300)
+            };
+            let text = |key: &str| call.get(key).and_then(Json::as_str).unwrap_or_default();
+            return Err(Nondeterministic {
+                lane: lane.to_owned(),
+                n,
+                was: shown(text("call"), text("on"), call.get("with").unwrap_or(&Json::Null)),
+                is: shown(function.name(), on, with),
+            });
+        }
+        entry.served = true;
+        Ok(match &entry.gave {
+            Some(gave) => Known::Gave(gave.clone()),
+            None => Known::Begun,
+        })
+    }
+
+    /// What a call of `function` gave in this lane, wherever it stands.
+    pub fn known<T: DeserializeOwned>(&self, lane: &str, function: Function) -> Option<T> {
+        let lanes = self.lanes();
+        let found = lanes.get(lane)?.values().find(|entry| {
+            entry.call.get("call").and_then(Json::as_str) == Some(function.name()) && entry.gave.is_some()
+        })?;
+        serde_json::from_value(found.gave.clone()?).ok()
+    }
+
+    /// Forget what went on inside a call that is made again from its beginning.
+    pub fn forget_inside(&self, lane: &str, n: u64) {
+        let inside = format!("{lane}.{n}/");
+        self.lanes().retain(|name, _| !name.starts_with(&inside));
+    }
+
+    /// The first call of a lane that the procedure has not made again, though it was in the
+    /// journal.
+    pub fn left_over(&self, lane: &str) -> Option<(u64, String)> {
+        let lanes = self.lanes();
+        let (n, entry) = lanes.get(lane)?.iter().find(|(_, entry)| !entry.served)?;
+        Some((*n, entry.call.get("call").and_then(Json::as_str).unwrap_or_default().to_owned()))
+    }
+
+    /// Copies that may be under way still.
+    pub fn open_copies(&self) -> Vec<OpenCopy> {
+        let lanes = self.lanes();
+        let mut open = Vec::new();
+        for (lane, calls) in lanes.iter() {
+            for (n, entry) in calls {
+                let migrate = entry.intent
+                    && entry.call.get("call").and_then(Json::as_str) == Some(Function::VmMigrate.name());
+                let refused = entry.gave.as_ref().is_some_and(|gave| gave.get("Err").is_some());
+                let over = lanes.get(&format!("{lane}.{n}/1:{}", super::COPY_LANE)).is_some_and(|side| {
+                    side.values().any(|e| {
+                        e.call.get("call").and_then(Json::as_str) == Some(Function::MigrationEnded.name())
+                    })
+                });
+                if migrate && !refused && !over {
+                    open.push(OpenCopy {
+                        lane: lane.clone(),
+                        n: *n,
+                        vm: entry.call.get("on").and_then(Json::as_str).unwrap_or_default().to_owned(),
+                        with: entry.call.get("with").cloned().unwrap_or_default(),
+                        gave: entry.gave.clone(),
+                    });
+                }
+            }
+        }
+        open
+    }
+}
+
+fn corrupt(record: &Record, error: &dyn fmt::Display) -> StoreError {
+    StoreError::Corrupt(format!("record {}: {error}", record.seq))
+}
+
+fn parse(record: &Record) -> Result<Json, StoreError> {
+    serde_json::from_str(&record.body).map_err(|e| corrupt(record, &e))
+}
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

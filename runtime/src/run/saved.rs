@@ -1,0 +1,167 @@
+//! What a run's first record keeps, so that any runner can go on with it from anywhere: workflow and
+//! inventory as they were read, the inputs, the plugins' digests, the VMs' identities.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use super::{Checked, Refusal, Request};
+use crate::{
+    diagnostic::{Diagnostic, Source},
+    inventory::{self, Inventory},
+    model::VmName,
+    report::Report,
+    store::{Kind, Record, RunId, RunState, Store, StoreError, verify_chain},
+    workflow::{self, Workflow},
+};
+
+/// Records that are read at once.
+const PAGE: u32 = 5_000;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    path: PathBuf,
+    text: String,
+}
+
+impl File {
+    fn of(source: &Source) -> Self {
+        // Whoever goes on may be in another folder.
+        let path = std::path::absolute(source.path()).unwrap_or_else(|_| source.path().to_owned());
+        Self { path, text: source.text().to_owned() }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Pinned {
+    digest: String,
+    path: PathBuf,
+}
+
+/// The body of the record `start`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Start {
+    pub(super) report: Report,
+    workflow: File,
+    inventory: Vec<File>,
+    inputs: Map<String, Json>,
+    /// By what `uses:` says.
+    plugins: BTreeMap<String, Pinned>,
+    uuids: BTreeMap<VmName, String>,
+}
+
+impl Start {
+    pub(super) fn new(request: &Request, report: &Report, uuids: &BTreeMap<VmName, String>) -> Self {
+        let plugins = request.checked.plugins().map(|plugin| {
+            let path = std::path::absolute(&plugin.path).unwrap_or_else(|_| plugin.path.clone());
+            (plugin.name.clone(), Pinned { digest: plugin.digest.clone(), path })
+        });
+        Self {
+            report: report.clone(),
+            workflow: File::of(&request.workflow.source),
+            inventory: request.inventory.files.iter().map(|source| File::of(source)).collect(),
+            inputs: request.inputs.clone(),
+            plugins: plugins.collect(),
+            uuids: uuids.clone(),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        serde_json::json!(self).to_string()
+    }
+}
+
+/// A run as its journal has it.
+#[derive(Debug)]
+pub struct Saved {
+    pub workflow: Workflow,
+    pub inventory: Inventory,
+    pub inputs: Map<String, Json>,
+    pub(super) uuids: BTreeMap<VmName, String>,
+    pub(super) records: Vec<Record>,
+    pub(super) epoch: u64,
+    plugins: BTreeMap<String, Pinned>,
+}
+
+impl Saved {
+    /// Read a run that was left by its runner.
+    ///
+    /// # Errors
+    /// When there is no such run, it is over, or its journal cannot be gone on with.
+    pub async fn read(store: &dyn Store, id: &RunId) -> Result<Self, Refusal> {
+        let row = store.run(id).await?.ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
+        if row.state != RunState::Running {
+            return Err(Diagnostic::new(format!("run {id} is over: {}", row.state))
+                .hint("begin a new one: it goes on from wherever the pair is")
+                .into());
+        }
+        let records = records(store, id).await?;
+        verify_chain(id, &records).map_err(|error| {
+            Diagnostic::new(error.to_string())
+                .hint("the store was changed by something else than leapfrog: a person has to look at the VMs, then give the run up with `leapfrog cancel --abandon`")
+        })?;
+        let Some(first) = records.first().filter(|record| record.kind == Kind::Start) else {
+            return Err(Diagnostic::new(format!(
+                "run {id} died before its first record: nothing was touched"
+            ))
+            .hint(format!("give it up: leapfrog cancel {id} --abandon"))
+            .into());
+        };
+        let start: Start = serde_json::from_str(&first.body)
+            .map_err(|e| StoreError::Corrupt(format!("the first record of run {id}: {e}")))?;
+        let workflow =
+            workflow::load_text(&start.workflow.path, &start.workflow.text).map_err(Refusal::Found)?;
+        let sources = start.inventory.into_iter().map(|file| Source::new(file.path, file.text));
+        let sources: Vec<Arc<Source>> = sources.collect();
+        Ok(Self {
+            workflow,
+            inventory: inventory::load_sources(sources).map_err(Refusal::Found)?,
+            inputs: start.inputs,
+            uuids: start.uuids,
+            records,
+            epoch: row.epoch,
+            plugins: start.plugins,
+        })
+    }
+
+    /// Where the plugins were, by what `uses:` says.
+    pub fn plugin_files(&self) -> BTreeMap<String, PathBuf> {
+        self.plugins.iter().map(|(name, pinned)| (name.clone(), pinned.path.clone())).collect()
+    }
+
+    /// The plugins' bytes are part of the run.
+    pub(super) fn same_plugins(&self, id: &RunId, checked: &Checked) -> Result<(), Refusal> {
+        let other = checked.plugins().find(|plugin| {
+            self.plugins.get(&plugin.name).is_none_or(|pinned| pinned.digest != plugin.digest)
+        });
+        let Some(plugin) = other else { return Ok(()) };
+        let was = self.plugins.get(&plugin.name).map_or("none", |pinned| pinned.digest.as_str());
+        Err(Diagnostic::new(format!(
+            "run {id} began with another plugin {}: sha256:{was}; {} has sha256:{}",
+            plugin.name,
+            plugin.path.display(),
+            plugin.digest
+        ))
+        .hint("a run goes on with the bytes that it began with: give the folder that has them with --plugins, or stop the run: leapfrog cancel")
+        .into())
+    }
+}
+
+/// A run's whole journal.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn records(store: &dyn Store, id: &RunId) -> Result<Vec<Record>, StoreError> {
+    let mut all: Vec<Record> = Vec::new();
+    loop {
+        let more = store.journal(id, all.last().map_or(0, |record| record.seq), PAGE).await?;
+        if more.is_empty() {
+            return Ok(all);
+        }
+        all.extend(more);
+    }
+}

@@ -1,0 +1,188 @@
+//! Runners that are killed, and the runs that go on without them.
+//!
+//! What was done is counted by the world. The runner kills itself with SIGKILL at a chosen record
+//! of its journal: an injection that only builds with debug assertions have.
+
+use super::*;
+use crate::support::program::Ran;
+
+/// A copy that is under way while its runner is dead.
+fn left_in_mid_copy() -> (Simulated, String) {
+    let sim = Simulated::with(&Setup::long_copies());
+    let running = sim.begin_to_move(&[]);
+    running.signal("KILL");
+    assert_eq!(running.wait().code, None);
+    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    (sim, run)
+}
+
+#[test]
+fn a_copy_that_went_on_without_its_runner_is_followed_to_its_end() {
+    let (sim, run) = left_in_mid_copy();
+    // Its locks are its own still.
+    sim.move_pair(&[]).exits(2).warns("whose runner died").warns(&format!("leapfrog resume {run}"));
+    sim.verb(&["list"]).exits(0).says("its runner died");
+    sim.copy_ends();
+    assert_eq!(sim.places(), "sip-1 on a, sip-2 on b", "the copy ends without its runner");
+    let mut resume = sim.leapfrog();
+    let running = crate::support::program::Running::start(resume.args(["resume", &run]));
+    // The other member's copy.
+    sim.wait_for(|sim| sim.effects().0 == 2);
+    sim.verb(&["resume", &run]).exits(2).warns("is being worked on");
+    sim.copy_ends();
+    running.wait().exits(0).says("another one goes on with it");
+    assert_eq!((sim.effects(), sim.places().as_str()), ((2, 1), "sip-1 on b, sip-2 on b"));
+    let runs = sim.verb(&["list", "--json"]).exits(0).json();
+    assert_eq!((runs.len(), &runs[0]["state"]), (1, &"done".into()), "{runs:#?}");
+    sim.verb(&["show", "--journal", &run]).exits(0).says("each follows from the one before");
+    sim.verb(&["resume", &run]).exits(2).warns("is over: done");
+}
+
+#[test]
+fn a_cancelled_run_of_a_dead_runner_aborts_its_copy() {
+    let (sim, run) = left_in_mid_copy();
+    sim.verb(&["cancel", &run]).exits(0).says("cancelled");
+    assert_eq!((sim.effects(), sim.counts().aborts), ((1, 0), 1));
+    assert_eq!((sim.places().as_str(), sim.actives().as_str()), ("sip-1 on a, sip-2 on a", "sip-1"));
+    assert!(sim.snapshot().copies.is_empty());
+    let running = sim.begin_to_move(&[]);
+    // A living one is told to stop.
+    let living = sim.verb(&["list", "-n", "1", "--json"]).exits(0).json()[0]["id"].to_string();
+    sim.verb(&["cancel", living.trim_matches('"'), "--abandon"]).exits(2).warns("is being worked on");
+    sim.verb(&["cancel", living.trim_matches('"')]).exits(0).says("cancelled");
+    running.wait().exits(4);
+    assert_eq!(sim.counts().aborts, 2);
+}
+
+#[test]
+fn an_abandoned_run_touches_nothing_and_says_what_it_leaves() {
+    let (sim, run) = left_in_mid_copy();
+    sim.verb(&["cancel", &run, "--abandon"]).exits(0).says("a copy of sip-2 may be under way");
+    assert_eq!((sim.effects(), sim.counts().aborts), ((1, 0), 0));
+    assert_eq!(sim.snapshot().copies.len(), 1);
+    // The locks are free, and the next run looks at the world for itself.
+    sim.move_pair(&[]).exits(2).says("migration of it is under way");
+    sim.verb(&["resume", &run]).exits(2).warns("is over: cancelled");
+}
+
+#[test]
+fn a_run_goes_on_with_the_plugins_that_it_began_with() {
+    let (sim, run) = left_in_mid_copy();
+    // Where the run had its plugins there is another one of that name now.
+    let folder = sim.path("plugins");
+    std::fs::create_dir(&folder).expect("a folder");
+    let shipped = std::path::PathBuf::from(crate::support::program::plugins());
+    for name in ["pair-migration", "keepalived", "vm-migration"] {
+        std::fs::copy(shipped.join(format!("{name}.wasm")), folder.join(format!("{name}.wasm")))
+            .expect("copied");
+    }
+    sim.verb(&["cancel", &run]).exits(0);
+    let mut moving = sim.leapfrog();
+    moving
+        .arg("--plugins")
+        .arg(&folder)
+        .arg("run")
+        .arg(crate::support::repository("workflows/pair-migration.yaml"));
+    moving.args(["-I", "inventory.yaml", "-i", "pair=sip", "-i", "destination=b"]);
+    moving.env("LEAPFROG_KILL", "after:20");
+    assert_eq!(crate::support::program::run(&mut moving).code, None);
+    let run =
+        sim.verb(&["list", "-n", "1", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    let sequence = folder.join("pair-migration.wasm");
+    std::fs::copy(folder.join("vm-migration.wasm"), &sequence).expect("copied");
+    let mut with_others = sim.leapfrog();
+    let ran =
+        crate::support::program::run(with_others.env("LEAPFROG_PLUGINS", &folder).args(["resume", &run]));
+    ran.exits(2);
+    // The shipped ones are the same bytes.
+    std::fs::remove_file(&sequence).expect("removed");
+    let resume = crate::support::program::Running::start(sim.leapfrog().args(["resume", &run]));
+    sim.wait_for(|sim| !sim.snapshot().copies.is_empty());
+    resume.signal("INT");
+    resume.wait().exits(4);
+}
+
+/// Kill the runner there, resume the run, and compare the end.
+fn killed_and_resumed(at: &str, switch_back: bool) -> Option<Ran> {
+    let sim = Simulated::with(&Setup { speed: 20, ..Setup::default() });
+    let args: &[&str] = if switch_back { &["-i", "switch-back=true"] } else { &[] };
+    let ran = sim.move_pair_and_die(args, at);
+    if ran.code.is_some() {
+        return Some(ran);
+    }
+    let runs = sim.verb(&["list", "--json"]).exits(0).json();
+    let Some(run) = runs.first().filter(|run| run["head"] != 0) else {
+        // It died before its first record was durable.
+        assert_eq!(sim.effects(), (0, 0), "killed at {at}");
+        return None;
+    };
+    let run = run["id"].as_str().expect("a name");
+    let ended = if runs[0]["state"] == "running" {
+        sim.verb(&["resume", run])
+    } else {
+        // It died after its last record.
+        sim.verb(&["show", run])
+    };
+    let (active, wanted) = if switch_back { ("sip-1", (2, 2)) } else { ("sip-2", (2, 1)) };
+    let (counts, places, actives) = (sim.counts(), sim.places(), sim.actives());
+    assert_eq!(ended.code, Some(0), "killed at {at}: {ended}");
+    assert_eq!(sim.effects(), wanted, "killed at {at}: {ended}");
+    assert_eq!((counts.failovers, counts.aborts), (0, 0), "killed at {at}: {ended}");
+    assert_eq!(
+        (places.as_str(), actives.as_str()),
+        ("sip-1 on b, sip-2 on b", active),
+        "killed at {at}: {ended}"
+    );
+    None
+}
+
+/// A run of the same kind that nobody kills: its journal.
+fn journal(switch_back: bool) -> Vec<serde_json::Value> {
+    let sim = Simulated::with(&Setup { speed: 20, ..Setup::default() });
+    let args: &[&str] = if switch_back { &["-i", "switch-back=true"] } else { &[] };
+    sim.move_pair(args).exits(0);
+    sim.journal()
+}
+
+/// Around every effect, and at some of the records between. With `LEAPFROG_EVERY_RECORD` set, at
+/// every record, which takes a quarter of an hour.
+fn kill_everywhere(switch_back: bool) {
+    let journal = journal(switch_back);
+    let every = std::env::var_os("LEAPFROG_EVERY_RECORD").is_some();
+    let binds = |at: usize| {
+        journal.get(at).is_some_and(|record| {
+            matches!(record["kind"].as_str(), Some("intent" | "finish"))
+                || record["body"]
+                    .as_str()
+                    .is_some_and(|body| body.contains(".ended\"") || body.contains(".wait\""))
+        })
+    };
+    let chosen = |at: &usize| every || at.is_multiple_of(17) || (at.saturating_sub(1)..=at + 1).any(binds);
+    let kills: Vec<String> = (0..journal.len())
+        .filter(chosen)
+        .flat_map(|at| ["before", "after"].map(|moment| format!("{moment}:{}", at + 1)))
+        .collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            scope.spawn(|| {
+                while let Some(at) = kills.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    // A run may be some records shorter than the one that was counted.
+                    if let Some(ran) = killed_and_resumed(at, switch_back) {
+                        assert_eq!(ran.code, Some(0), "nothing killed it at {at}: {ran}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn wherever_the_runner_is_killed_the_pair_moves_once() {
+    kill_everywhere(false);
+}
+
+#[test]
+fn wherever_the_runner_is_killed_the_pair_moves_once_and_switches_back_once() {
+    kill_everywhere(true);
+}
