@@ -16,10 +16,19 @@ for path in /etc/libvirt /etc/ssh /var/lib/libvirt /var/log/libvirt /var/cache/l
 done
 
 /usr/sbin/sshd -f /etc/ssh/sshd_config
-/usr/sbin/libvirtd --listen --config /etc/libvirt/libvirtd.conf > /var/log/libvirt/libvirtd.out 2>&1 &
-daemon=$!
+# A daemon that ends while /run/restart is there is started again, as after an upgrade.
+libvirtd() {
+    /usr/sbin/libvirtd --listen --config /etc/libvirt/libvirtd.conf >> /var/log/libvirt/libvirtd.out 2>&1 &
+    daemon=$!
+}
+libvirtd
 # `wait` also collects what was orphaned on this host: QEMU starts as a daemon. A zombie would
 # look to libvirt like a QEMU that does not end.
-while kill -0 "$daemon" 2> /dev/null; do
-    wait "$daemon" || true
+while :; do
+    while kill -0 "$daemon" 2> /dev/null; do
+        wait "$daemon" || true
+    done
+    [ -e /run/restart ] || break
+    rm /run/restart
+    libvirtd
 done

@@ -13,6 +13,7 @@
 
 mod arms;
 mod cleanup;
+mod crash;
 mod guests;
 mod hold;
 mod image;
@@ -63,6 +64,13 @@ pub struct Options {
     /// Small idle guests, only the leapfrog arm: outcomes are asserted, figures only shown.
     #[arg(long)]
     smoke: bool,
+    /// Lets things die in the middle, the runner first of all, and looks at what is left. Small
+    /// idle guests over a slow link; needs a runner with debug assertions
+    #[arg(long, conflicts_with_all = ["smoke", "arms", "repeat"])]
+    crash: bool,
+    /// With --crash: only the cases with this in their names
+    #[arg(long, requires = "crash", value_name = "TEXT")]
+    case: Option<String>,
     /// Guests with a local disk that they write; its content is verified after the move.
     #[arg(long)]
     disk: bool,
@@ -170,6 +178,9 @@ fn run(options: Options) -> Result<()> {
         loop {
             process::pause(Duration::from_secs(3600))?;
         }
+    }
+    if lab.options.crash {
+        return crash::run(&lab, lab.options.case.as_deref());
     }
     let mut report = Report::default();
     report.note("accelerator", if lab.shape.kvm { "kvm" } else { "tcg" });

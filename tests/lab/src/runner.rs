@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(360);
 
 /// Runs it and reads its figures. An exit status other than 0 is a failure of the arm.
 pub fn run(lab: &Lab, folder: &Path) -> Result<Moved> {
-    let program = runner_path(lab)?;
+    let program = path(lab)?;
     let file = folder.join("inventory.yaml");
     inventory::write(lab, &file)?;
     let store = folder.join("store");
@@ -52,7 +52,7 @@ pub fn run(lab: &Lab, folder: &Path) -> Result<Moved> {
     Ok(moved)
 }
 
-fn runner_path(lab: &Lab) -> Result<PathBuf> {
+pub fn path(lab: &Lab) -> Result<PathBuf> {
     let path = std::path::absolute(&lab.options.leapfrog)?;
     if !path.exists() {
         bail!("no runner at {}: build it, or say --leapfrog PATH", path.display());
