@@ -6,6 +6,8 @@
 //! | a call through the door without an effect | 2 µs | a bare host call of wasmtime |
 //! | a journalled effect | 1.2 × its floor | append 4 KiB to a file, fdatasync |
 //!
+//! and what `durable.rs` lists.
+//!
 //! Prints a table in Markdown and writes `target/bench/result.json`. The times depend on the
 //! machine and on what else it does, so a subject and its floor take turns, and a figure above
 //! its limit is reported, not failed. Arguments choose subjects: `make bench ARGS="-- door"`.
@@ -18,6 +20,7 @@
 
 mod disk;
 mod door;
+mod durable;
 mod effect;
 mod guest;
 mod measure;
@@ -63,12 +66,18 @@ fn main() -> Outcome {
     }
     let ratios = if wanted("effect") { Some(effect::run(&mut bench)?) } else { None };
 
+    let durable = if wanted("durable") { Some(durable::run(&mut bench)?) } else { None };
+
     print!("{}", table(&bench.rows));
     if let Some(ratios) = &ratios {
         println!("\njournalled effect ÷ (append 4 KiB, fdatasync), {} rounds: {ratios}", ratios.rounds.len());
     }
+    if let Some(figures) = &durable {
+        println!("\n{figures}");
+    }
     println!("\nfile system: {disk}; processors: {}", std::thread::available_parallelism()?);
-    let result = serde_json::json!({ "file-system": disk, "rows": bench.rows, "effect": ratios });
+    let result =
+        serde_json::json!({ "file-system": disk, "rows": bench.rows, "effect": ratios, "durable": durable });
     std::fs::write(results.join("result.json"), serde_json::to_string_pretty(&result)? + "\n")?;
     Ok(())
 }

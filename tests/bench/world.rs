@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use jiff::Timestamp;
 use leapfrog::{
     clock::Clock,
-    imports::{Context, Facts, Person},
+    imports::{Context, Facts, Person, replay::Replay},
     inventory,
     providers::sim,
     report::Report,
@@ -18,10 +18,20 @@ use crate::{Outcome, root};
 
 /// What the calls of a run have behind them; its journal is `folder`/leapfrog.db.
 pub async fn context(folder: &Path) -> Outcome<Arc<Context>> {
+    context_in(Arc::new(SqliteStore::open(folder)?)).await
+}
+
+/// The same for a run whose journal this is.
+pub fn after_a_crash(context: Arc<Context>, replay: Replay) -> Outcome<Arc<Context>> {
+    let context = Arc::into_inner(context).ok_or("nobody else has it")?;
+    Ok(Arc::new(context.after_a_crash(replay)))
+}
+
+/// One more run in this store.
+pub async fn context_in(store: Arc<dyn Store>) -> Outcome<Arc<Context>> {
     let inventory = inventory::load(&[root().join("examples/simulator/inventory.yaml")])?;
     let clock = Clock::new(1.0);
     let world = sim::world(&inventory, clock, None)?;
-    let store = Arc::new(SqliteStore::open(folder)?);
     let run = RunId::generate();
     store.create(&run, "pair-migration", &[], &[]).await?;
     let journal = Arc::new(Journal::new(store, run.clone()));
