@@ -7,6 +7,7 @@ const VERBS: &[&[&str]] = &[
     &["check"],
     &["run"],
     &["resume"],
+    &["approve"],
     &["cancel"],
     &["list"],
     &["show"],

@@ -186,3 +186,41 @@ fn wherever_the_runner_is_killed_the_pair_moves_once() {
 fn wherever_the_runner_is_killed_the_pair_moves_once_and_switches_back_once() {
     kill_everywhere(true);
 }
+
+#[test]
+fn a_run_waits_for_a_person_without_a_process_and_goes_on_when_there_is_an_answer() {
+    let sim = Simulated::pair();
+    let ran =
+        sim.move_pair(&["-i", "confirm=true"]).exits(3).says("it waits for an answer: sip-1 is about to");
+    assert_eq!((sim.effects(), sim.places().as_str()), ((1, 0), "sip-1 on a, sip-2 on b"), "{ran}");
+    let run = sim.verb(&["list", "--json"]).exits(0).says("waiting").json()[0]["id"]
+        .as_str()
+        .expect("one")
+        .to_owned();
+    sim.verb(&["show", &run]).exits(0).says("leapfrog approve");
+    // Its VMs are its own still; nobody goes on with it unasked.
+    sim.move_pair(&[]).exits(2).warns("is locked by run");
+    sim.verb(&["resume", "--all"]).exits(0);
+    assert_eq!(sim.effects(), (1, 0));
+    sim.verb(&["approve", &run]).exits(0).says("switch over? yes").says("Done");
+    assert_eq!((sim.effects(), sim.places().as_str()), ((2, 1), "sip-1 on b, sip-2 on b"));
+    sim.verb(&["approve", &run]).exits(2).warns("does not wait for an answer");
+    sim.verb(&["show", "--journal", &run]).exits(0).says("each follows from the one before");
+}
+
+#[test]
+fn a_no_stops_before_the_roles_swap_and_an_answer_survives_the_runner() {
+    let sim = Simulated::pair();
+    sim.move_pair(&["-i", "confirm=true"]).exits(3);
+    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    sim.verb(&["approve", &run, "--no", "--later"]).exits(0).says("no");
+    assert_eq!(sim.effects(), (1, 0));
+    sim.verb(&["resume", "--all"]).exits(1).says("a person said no to the switchover");
+    assert_eq!((sim.effects(), sim.actives().as_str()), ((1, 0), "sip-1"));
+    // A waiting run can be stopped, too.
+    sim.move_pair(&["-i", "confirm=true"]).exits(3);
+    let run =
+        sim.verb(&["list", "-n", "1", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    sim.verb(&["cancel", &run]).exits(0).says("cancelled");
+    assert_eq!(sim.effects(), (1, 0));
+}

@@ -42,6 +42,7 @@ impl Guest for PairMigration {
             settle_timeout: None,
             max_pause: None,
             migration_timeout: None,
+            confirm: None,
         });
         let mut the = Move::new(pair, destination, options)?;
 

@@ -201,12 +201,27 @@ impl<'a> Move<'a> {
 
     /// The roles swap: the point of no return.
     pub fn switch_to_one_that_has_moved(&mut self, active: &str) -> Result<String, Stop> {
+        self.ask(active)?;
+        // An answer may have taken days.
         self.settle(active)?;
         let next = self.standby_at_destination(active)?.ok_or_else(|| {
             self.stopped(Stop::NeedsAPerson(format!("no standby member is on {}", self.to)))
         })?;
         self.switch(active, &next)?;
         Ok(next)
+    }
+
+    fn ask(&self, active: &str) -> Result<(), Stop> {
+        if !self.options.confirm.unwrap_or(false) {
+            return Ok(());
+        }
+        let question =
+            format!("{} is about to lose its role to a member on {}: switch over?", active, self.to);
+        match run::confirm(&question) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.stopped(Stop::Failed("a person said no to the switchover".into()))),
+            Err(error) => Err(self.stopped(error.into())),
+        }
     }
 
     fn standby_at_destination(&self, active: &str) -> Result<Option<String>, Stop> {

@@ -23,7 +23,8 @@ struct VmMigration;
 
 impl Guest for VmMigration {
     fn migrate_vm(vm: &Vm, destination: &Machine) -> Result<Report, Stop> {
-        let options = MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active: false };
+        let options =
+            MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active: false };
 
         run::step(&format!("look at {} and {}", vm.name(), destination.name()));
         let there = verify::running_at(&vm.placements()?).doing(vm.name())?;

@@ -8,6 +8,7 @@
 //! | 3 | a person must decide |
 //! | 4 | cancelled |
 
+mod approve;
 mod cancel;
 mod check;
 mod list;
@@ -88,6 +89,8 @@ enum Verb {
     Run(run::Run),
     /// Go on with runs whose runner died
     Resume(resume::Resume),
+    /// Answer what a run waits for
+    Approve(approve::Approve),
     /// Stop a run safely, or give one up whose runner died
     Cancel(cancel::Cancel),
     /// The newest runs
@@ -156,6 +159,11 @@ pub fn main() -> ExitCode {
             outcome
         }),
         Verb::Resume(verb) => runtime().and_then(|rt| {
+            let outcome = rt.block_on(verb.go(&cli.global));
+            rt.shutdown_background();
+            outcome
+        }),
+        Verb::Approve(verb) => runtime().and_then(|rt| {
             let outcome = rt.block_on(verb.go(&cli.global));
             rt.shutdown_background();
             outcome

@@ -8,7 +8,11 @@ use super::{
     arguments::{Arg, Grant, to_json},
     trap,
 };
-use crate::imports::{Limits, PluginState, call::Lane, handles};
+use crate::imports::{
+    Limits, PluginState,
+    call::{Lane, Parked},
+    handles,
+};
 
 /// Bytes of what a procedure says at its end.
 const MAX_MESSAGE: usize = 16 << 10;
@@ -26,6 +30,8 @@ pub enum Ended {
     Failed(String),
     /// It trapped or exceeded a limit.
     Trapped(String),
+    /// It waits for a person's answer to this, and there is nobody.
+    Waits(String),
 }
 
 impl Ended {
@@ -79,6 +85,9 @@ impl Procedure {
         let mut store = self.engine.store(PluginState::new(lane.clone(), limits));
         match call(&mut store, &self.pre, function, args).await {
             Ok(result) => ended(result.first()).shortened(),
+            Err(error) if error.is::<Parked>() => {
+                Ended::Waits(error.downcast_ref::<Parked>().map(|p| p.question.clone()).unwrap_or_default())
+            }
             Err(error) => Ended::Trapped(trap(&error, store.data_mut())).shortened(),
         }
     }

@@ -37,6 +37,23 @@ struct Inner {
     sides: AtomicU64,
 }
 
+/// A procedure waits for a person, and there is nobody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it waits for an answer: {question}")]
+pub struct Parked {
+    pub lane: String,
+    pub n: u64,
+    pub question: String,
+}
+
+/// The record of a person's answer to a question that a run waits with.
+pub fn answer(question: &str, yes: bool) -> String {
+    serde_json::json!({
+        "call": Function::RunConfirm.name(), "on": "", "with": question, "gave": { "Ok": yes },
+    })
+    .to_string()
+}
+
 /// What a record of a call says.
 #[derive(Serialize)]
 struct Body<'a, A, T> {
@@ -191,6 +208,36 @@ impl Lane {
         let gave = inside.instrument(span).await?;
         let record = body(&Body::<A, _> { call, on, with: None, gave: Some(&gave) })?;
         context.journal.note(&self.0.name, n, Kind::End, record).await?;
+        Ok(gave)
+    }
+
+    /// Ask a person. When there is nobody, the run is left to wait: what the plugin gets then is
+    /// [`Parked`], which ends it; the run is replayed to here once there is an answer.
+    pub async fn ask<F>(
+        &self,
+        function: Function,
+        question: &str,
+        ask: F,
+    ) -> wasmtime::Result<Result<bool, Error>>
+    where
+        F: Future<Output = Option<bool>> + Send,
+    {
+        let n = self.number()?;
+        let (call, on) = (function.name(), "");
+        let known = self.known(n, function, on, &question)?;
+        if let Known::Gave(gave) = known {
+            return serde_json::from_value(gave).map_err(unreadable);
+        }
+        let journal = &self.0.context.journal;
+        let Some(answer) = ask.await else {
+            let record = body(&Body::<_, ()> { call, on, with: Some(&question), gave: None })?;
+            journal.note(&self.0.name, n, Kind::Begin, record).await?;
+            return Err(Parked { lane: self.0.name.clone(), n, question: question.to_owned() }.into());
+        };
+        let gave: Result<bool, Error> = Ok(answer);
+        let record = body(&Body { call, on, with: Some(&question), gave: Some(&gave) })?;
+        journal.note(&self.0.name, n, Kind::Result, record).await?;
+        journal.commit().await?;
         Ok(gave)
     }
 

@@ -53,14 +53,7 @@ impl run::Host for PluginState {
         bounded(&question)?;
         self.spend(std::slice::from_ref(&question))?;
         let person = self.lane.context().person;
-        let ask = async {
-            person.ask(question.clone()).await.ok_or_else(|| {
-                Error::Refused(format!(
-                    "there is nobody to answer: {question} (hint: run it at a terminal, or with --yes)"
-                ))
-            })
-        };
-        self.lane.call(Function::RunConfirm, "", &question, ask).await
+        self.lane.ask(Function::RunConfirm, &question, person.ask(question.clone())).await
     }
 
     async fn wait_any(&mut self, events: Vec<Event>) -> wasmtime::Result<Result<u32, Error>> {

@@ -59,6 +59,8 @@ pub struct Report {
 pub enum Outcome {
     /// Still going on.
     Running,
+    /// No process works on it: it goes on when a person has answered.
+    Waiting,
     /// Everything asked was done, and verified.
     Done,
     /// Stopped after something had been changed, in a state that is known.
@@ -79,7 +81,7 @@ impl Outcome {
             Self::Done => Some(0),
             Self::Failed => Some(1),
             Self::Refused => Some(2),
-            Self::NeedsAPerson => Some(3),
+            Self::NeedsAPerson | Self::Waiting => Some(3),
             Self::Cancelled => Some(4),
         }
     }
@@ -92,6 +94,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Refused => "refused",
             Self::NeedsAPerson => "needs a person",
+            Self::Waiting => "waiting for a person",
             Self::Cancelled => "cancelled",
         }
     }

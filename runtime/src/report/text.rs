@@ -157,6 +157,7 @@ pub(super) fn sentence(report: &Report) -> String {
         Outcome::Running => format!("Still running after {took}: {what} so far."),
         Outcome::Refused => format!("Refused, nothing was touched: {reason}."),
         Outcome::Failed => format!("Failed after {took} ({what}): {reason}."),
+        Outcome::Waiting => format!("Waiting, after {took} ({what}): {reason}."),
         Outcome::NeedsAPerson => format!("A person must decide, after {took} ({what}): {reason}."),
         Outcome::Cancelled => format!("Cancelled after {took}: {what}."),
     }

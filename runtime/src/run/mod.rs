@@ -29,7 +29,11 @@ pub use saved::{Saved, records};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     engine::{DriverPlugin, Engine, Procedure},
-    imports::{Context, Facts, Person, RUN_LANE, call::Lane, replay::Replay},
+    imports::{
+        Context, Facts, Person, RUN_LANE,
+        call::{self, Lane},
+        replay::Replay,
+    },
     inventory::Inventory,
     model::{PairName, ServerName, VmName},
     providers::World,
@@ -150,7 +154,12 @@ pub async fn resume(id: &RunId, saved: Saved, mut request: Request) -> Result<Re
     let age = std::time::Duration::try_from(since).unwrap_or_default().mul_f64(request.world.clock.speed());
     let screen = std::mem::take(&mut request.screen);
     let facts = Facts::resumed(request.world.clock, journal.clone(), screen, report, age);
-    facts.note(true, "its runner died; another one goes on with it. Nobody watched the service in between");
+    let why = if saved.waited {
+        "it has waited for a person"
+    } else {
+        "its runner died; another one goes on with it"
+    };
+    facts.note(!saved.waited, &format!("{why}. Nobody watched the service in between"));
     perform(request, journal, facts, compiled, saved.uuids, Some(replay), (owner, opening)).await
 }
 
@@ -198,6 +207,9 @@ async fn perform<T>(
         }
         Err(end) => end,
     };
+    if end.outcome == Outcome::Waiting {
+        return left_to_wait(&journal, &facts, end).await;
+    }
     facts.steps_end(end.outcome == Outcome::Done);
     // Whatever went wrong: if nothing was begun, nothing was touched.
     if end.outcome != Outcome::Done && end.outcome != Outcome::Cancelled && context.effects() == 0 {
@@ -224,6 +236,45 @@ async fn perform<T>(
     }
     facts.finish();
     Ok(facts.report())
+}
+
+/// Nothing goes on any more, and the run waits for a person: it takes no memory and no process.
+async fn left_to_wait(journal: &Journal, facts: &Facts, end: End) -> Result<Report, Refusal> {
+    let question = end.message.unwrap_or_default();
+    journal.park(&question).await?;
+    let run = journal.run();
+    facts.amend(|report| {
+        report.outcome = Outcome::Waiting;
+        report.message = Some(format!("it waits for an answer: {question}"));
+        report.hint = Some(format!("leapfrog approve {run}; or leapfrog cancel {run}"));
+    });
+    facts.finish();
+    Ok(facts.report())
+}
+
+/// Write down a person's answer to the question that a run waits with. The run has then to be
+/// resumed.
+///
+/// # Errors
+/// When it does not wait.
+pub async fn answer(store: Arc<dyn Store>, id: &RunId, yes: bool) -> Result<String, Refusal> {
+    let row = store.run(id).await?.ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
+    let records = saved::records(store.as_ref(), id).await?;
+    let question = records.iter().rev().find(|record| record.kind == Kind::Begin).and_then(|record| {
+        let body: Json = serde_json::from_str(&record.body).ok()?;
+        let asks = body.get("call")?.as_str()? == crate::imports::Function::RunConfirm.name();
+        asks.then(|| body.get("with")?.as_str().map(str::to_owned)).flatten().map(|text| (record, text))
+    });
+    let (Some((asked, question)), RunState::Waiting) = (question, row.state) else {
+        return Err(Diagnostic::new(format!("run {id} does not wait for an answer: it is {}", row.state))
+            .hint(format!("look at it: leapfrog show {id}"))
+            .into());
+    };
+    let epoch = store.reopen(id, row.epoch).await?;
+    let journal = Journal::reopened(store, id.clone(), epoch, &records)?;
+    journal.note(&asked.lane, asked.n, Kind::Result, call::answer(&question, yes)).await?;
+    journal.commit().await?;
+    Ok(question)
 }
 
 /// The end of the run is not in the store: no success, and no word about what was touched is lost.
@@ -265,7 +316,7 @@ impl End {
 
 fn state(outcome: Outcome) -> RunState {
     match outcome {
-        Outcome::Running | Outcome::Failed => RunState::Failed,
+        Outcome::Running | Outcome::Waiting | Outcome::Failed => RunState::Failed,
         Outcome::Done => RunState::Done,
         Outcome::Refused => RunState::Refused,
         Outcome::NeedsAPerson => RunState::NeedsPerson,
@@ -390,10 +441,20 @@ pub async fn report_of(store: &dyn Store, id: &RunId) -> Result<Report, StoreErr
         }
     }
     let mut report = report.ok_or_else(|| corrupt("it ended before it wrote anything"))?;
-    // Its own journal cannot say that its runner died.
-    if let Some(row) = store.run(id).await?.filter(|row| row.state == RunState::Interrupted) {
-        report.message = row.message;
-        report.ended = report.ended.or(row.ended);
+    // Its own journal cannot say that nobody works on it.
+    if let Some(row) = store.run(id).await? {
+        match row.state {
+            RunState::Interrupted | RunState::Cancelled if report.outcome == Outcome::Running => {
+                report.message = row.message;
+                report.ended = report.ended.or(row.ended);
+            }
+            RunState::Waiting => {
+                report.outcome = Outcome::Waiting;
+                report.message = row.message.map(|question| format!("it waits for an answer: {question}"));
+                report.hint = Some(format!("leapfrog approve {id}; or leapfrog cancel {id}"));
+            }
+            _ => {}
+        }
     }
     Ok(report)
 }

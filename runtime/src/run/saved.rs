@@ -84,6 +84,8 @@ pub struct Saved {
     pub(super) uuids: BTreeMap<VmName, String>,
     pub(super) records: Vec<Record>,
     pub(super) epoch: u64,
+    /// It was left on purpose.
+    pub(super) waited: bool,
     plugins: BTreeMap<String, Pinned>,
 }
 
@@ -94,7 +96,7 @@ impl Saved {
     /// When there is no such run, it is over, or its journal cannot be gone on with.
     pub async fn read(store: &dyn Store, id: &RunId) -> Result<Self, Refusal> {
         let row = store.run(id).await?.ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
-        if row.state != RunState::Running {
+        if !matches!(row.state, RunState::Running | RunState::Waiting) {
             return Err(Diagnostic::new(format!("run {id} is over: {}", row.state))
                 .hint("begin a new one: it goes on from wherever the pair is")
                 .into());
@@ -122,6 +124,7 @@ impl Saved {
             inventory: inventory::load_sources(sources).map_err(Refusal::Found)?,
             inputs: start.inputs,
             uuids: start.uuids,
+            waited: row.state == RunState::Waiting || answered(&records),
             records,
             epoch: row.epoch,
             plugins: start.plugins,
@@ -149,6 +152,11 @@ impl Saved {
         .hint("a run goes on with the bytes that it began with: give the folder that has them with --plugins, or stop the run: leapfrog cancel")
         .into())
     }
+}
+
+/// The last word of the journal is a person's.
+fn answered(records: &[Record]) -> bool {
+    records.last().is_some_and(|last| last.kind == Kind::Result && last.body.contains("\"run.confirm\""))
 }
 
 /// A run's whole journal.

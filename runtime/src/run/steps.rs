@@ -61,7 +61,7 @@ pub async fn walk(
             _ = cancel.wait_for(|cancel| *cancel) => return cancelled(context).await,
         };
         if let Some(message) = lane.left_over()
-            && !matches!(ended, None | Some(Ended::Trapped(_)))
+            && !matches!(ended, None | Some(Ended::Trapped(_) | Ended::Waits(_)))
         {
             return End::new(Outcome::NeedsAPerson, message);
         }
@@ -69,6 +69,9 @@ pub async fn walk(
             Some(Ended::Done(outputs)) => scope.set_outputs(&step.id, outputs),
             Some(Ended::Refused(message) | Ended::Failed(message)) => {
                 return End::new(Outcome::Failed, message);
+            }
+            Some(Ended::Waits(question)) => {
+                return End::new(Outcome::Waiting, question);
             }
             Some(Ended::NeedsPerson(message)) => return End::new(Outcome::NeedsAPerson, message),
             Some(Ended::Trapped(message)) => {

@@ -122,6 +122,17 @@ impl Journal {
         finished
     }
 
+    /// Make everything durable and leave the run to wait, in one step.
+    pub async fn park(&self, message: &str) -> Result<()> {
+        let _turn = self.committing.lock().await;
+        self.die_if_dead().await;
+        let records = self.take();
+        let last = records.last().map_or(0, |record| record.seq);
+        let parked = self.store.park(&self.run, self.epoch, records, message).await;
+        self.committed(last).await;
+        parked
+    }
+
     /// The dead do nothing more.
     async fn die_if_dead(&self) {
         if self.crash.as_ref().is_some_and(Crash::has_come) {
@@ -280,6 +291,9 @@ mod tests {
             self.store.append(id, epoch, records).await
         }
         async fn finish(&self, _: &RunId, _: u64, _: Vec<Record>, _: RunState, _: &str) -> Result<()> {
+            Ok(())
+        }
+        async fn park(&self, _: &RunId, _: u64, _: Vec<Record>, _: &str) -> Result<()> {
             Ok(())
         }
         async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64> {

@@ -97,12 +97,25 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, message: &str) -> Result<()> {
+        let mut inner = self.inner();
+        inner.append(id, epoch, records)?;
+        if let Some((row, _)) = inner.runs.get_mut(id) {
+            row.state = RunState::Waiting;
+            row.message = Some(message.to_owned());
+        }
+        Ok(())
+    }
+
     async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64> {
         let mut inner = self.inner();
         let (row, _) = inner.runs.get_mut(id).ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
-        if row.state != RunState::Running || row.epoch != epoch {
+        let open = matches!(row.state, RunState::Running | RunState::Waiting);
+        if !open || row.epoch != epoch {
             return Err(StoreError::Fenced(id.clone()));
         }
+        row.state = RunState::Running;
+        row.message = None;
         row.epoch += 1;
         Ok(row.epoch)
     }

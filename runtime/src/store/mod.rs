@@ -141,6 +141,8 @@ pub struct Record {
 pub enum RunState {
     /// Its runner works on it, or died while it did.
     Running,
+    /// No runner works on it: it goes on when a person has answered. It keeps its locks.
+    Waiting,
     Done,
     Failed,
     /// Nothing was changed.
@@ -156,6 +158,7 @@ impl RunState {
     pub const fn as_str(self) -> &'static str {
         match self {
             RunState::Running => "running",
+            RunState::Waiting => "waiting",
             RunState::Done => "done",
             RunState::Failed => "failed",
             RunState::Refused => "refused",
@@ -168,6 +171,7 @@ impl RunState {
     pub fn parse(text: &str) -> Option<Self> {
         [
             RunState::Running,
+            RunState::Waiting,
             RunState::Done,
             RunState::Failed,
             RunState::Refused,
@@ -246,7 +250,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         message: &str,
     ) -> Result<()>;
 
-    /// Take a run over that its runner has left: raises the epoch from `epoch`, so that a runner
+    /// Append the last records of a runner that leaves the run to wait for a person, in one step:
+    /// the run keeps its locks, and `message` says what it waits for.
+    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, message: &str) -> Result<()>;
+
+    /// Take a run over that waits, or that its runner has left: raises the epoch from `epoch`, so that a runner
     /// that lives after all writes no more. Gives the new one. `Fenced` when the run is over, or
     /// somebody else was first; the caller has made sure that the runner is dead.
     async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64>;

@@ -319,7 +319,12 @@ fn append(
             r.chain
         ])?;
     }
-    if let Some((state, message)) = end {
+    if let Some((RunState::Waiting, message)) = end {
+        tx.execute(
+            "UPDATE run SET state = ?2, message = ?3 WHERE run_id = ?1",
+            params![id.as_str(), RunState::Waiting.as_str(), message],
+        )?;
+    } else if let Some((state, message)) = end {
         tx.execute(
             "UPDATE run SET state = ?2, ended = ?3, message = ?4 WHERE run_id = ?1",
             params![id.as_str(), state.as_str(), Timestamp::now().to_string(), message],
@@ -331,7 +336,8 @@ fn append(
 
 fn reopen(tx: &Connection, id: &RunId, epoch: u64) -> rusqlite::Result<Result<()>> {
     let updated = tx.execute(
-        "UPDATE run SET epoch = epoch + 1 WHERE run_id = ?1 AND epoch = ?2 AND state = 'running'",
+        "UPDATE run SET epoch = epoch + 1, state = 'running', message = NULL
+         WHERE run_id = ?1 AND epoch = ?2 AND state IN ('running', 'waiting')",
         params![id.as_str(), epoch],
     )?;
     Ok(if updated == 1 { Ok(()) } else { Err(StoreError::Fenced(id.clone())) })
@@ -388,6 +394,11 @@ impl Store for SqliteStore {
         message: &str,
     ) -> Result<()> {
         let end = Some((state, message.to_owned()));
+        self.write(Write::Append { id: id.clone(), epoch, records, end }).await
+    }
+
+    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, message: &str) -> Result<()> {
+        let end = Some((RunState::Waiting, message.to_owned()));
         self.write(Write::Append { id: id.clone(), epoch, records, end }).await
     }
 
