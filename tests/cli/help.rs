@@ -9,6 +9,7 @@ const VERBS: &[&[&str]] = &[
     &["resume"],
     &["approve"],
     &["cancel"],
+    &["locks", "list"],
     &["list"],
     &["show"],
     &["trust"],

@@ -20,6 +20,7 @@ fn left_in_mid_copy() -> (Simulated, String) {
 fn a_copy_that_went_on_without_its_runner_is_followed_to_its_end() {
     let (sim, run) = left_in_mid_copy();
     // Its locks are its own still.
+    sim.verb(&["locks", "list"]).exits(0).says("its runner died").says("sip-1").says("sip-2");
     sim.move_pair(&[]).exits(2).warns("whose runner died").warns(&format!("leapfrog resume {run}"));
     sim.verb(&["list"]).exits(0).says("its runner died");
     sim.copy_ends();
@@ -34,6 +35,7 @@ fn a_copy_that_went_on_without_its_runner_is_followed_to_its_end() {
     assert_eq!((sim.effects(), sim.places().as_str()), ((2, 1), "sip-1 on b, sip-2 on b"));
     let runs = sim.verb(&["list", "--json"]).exits(0).json();
     assert_eq!((runs.len(), &runs[0]["state"]), (1, &"done".into()), "{runs:#?}");
+    sim.verb(&["locks", "list"]).exits(0).says("no locks");
     sim.verb(&["show", "--journal", &run]).exits(0).says("each follows from the one before");
     sim.verb(&["resume", &run]).exits(2).warns("is over: done");
 }

@@ -12,6 +12,7 @@ mod approve;
 mod cancel;
 mod check;
 mod list;
+mod locks;
 mod plugin;
 pub mod plugin_build;
 mod probe;
@@ -93,6 +94,9 @@ enum Verb {
     Approve(approve::Approve),
     /// Stop a run safely, or give one up whose runner died
     Cancel(cancel::Cancel),
+    /// Which run has which VM
+    #[command(subcommand)]
+    Locks(locks::Verb),
     /// The newest runs
     List(list::List),
     /// One run: how it went, its journal, its report
@@ -169,6 +173,7 @@ pub fn main() -> ExitCode {
             outcome
         }),
         Verb::Cancel(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
+        Verb::Locks(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::List(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Show(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Trust(verb) => verb.go(&cli.global),

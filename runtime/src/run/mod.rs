@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 pub use check::{Checked, CheckedStep, check, check_driver, sample_inputs};
 pub use locks::{lives, owner_pid};
-pub use saved::{Saved, records};
+pub use saved::{Saved, locked_vms, records};
 
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},

@@ -154,6 +154,18 @@ impl Saved {
     }
 }
 
+/// The VMs of a run with their UUIDs.
+///
+/// # Errors
+/// When the store cannot be read, or the run's first record.
+pub async fn locked_vms(store: &dyn Store, id: &RunId) -> Result<Vec<(String, String)>, StoreError> {
+    let first = store.journal(id, 0, 1).await?;
+    let Some(first) = first.first() else { return Ok(Vec::new()) };
+    let start: Start = serde_json::from_str(&first.body)
+        .map_err(|e| StoreError::Corrupt(format!("the first record of run {id}: {e}")))?;
+    Ok(start.uuids.into_iter().map(|(vm, uuid)| (vm.to_string(), uuid)).collect())
+}
+
 /// The last word of the journal is a person's.
 fn answered(records: &[Record]) -> bool {
     records.last().is_some_and(|last| last.kind == Kind::Result && last.body.contains("\"run.confirm\""))

@@ -308,6 +308,9 @@ mod tests {
         async fn journal(&self, id: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
             self.store.journal(id, after, limit).await
         }
+        async fn locks(&self) -> Result<Vec<(String, RunId)>> {
+            self.store.locks().await
+        }
         async fn holders(&self, locks: &[String]) -> Result<Vec<(String, RunId)>> {
             self.store.holders(locks).await
         }

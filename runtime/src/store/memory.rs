@@ -134,6 +134,13 @@ impl Store for MemoryStore {
         Ok(journal.iter().filter(|r| r.seq > after).take(limit as usize).cloned().collect())
     }
 
+    async fn locks(&self) -> Result<Vec<(String, RunId)>> {
+        let mut locks: Vec<_> =
+            self.inner().locks.iter().map(|(key, run)| (key.clone(), run.clone())).collect();
+        locks.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
+        Ok(locks)
+    }
+
     async fn holders(&self, locks: &[String]) -> Result<Vec<(String, RunId)>> {
         let inner = self.inner();
         Ok(locks.iter().filter_map(|lock| Some((lock.clone(), inner.locks.get(lock)?.clone()))).collect())

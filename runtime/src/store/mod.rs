@@ -264,6 +264,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn run(&self, id: &RunId) -> Result<Option<RunRow>>;
     /// Records after `seq`, in order, at most `limit`.
     async fn journal(&self, id: &RunId, after: u64, limit: u32) -> Result<Vec<Record>>;
+    /// All locks and the runs that hold them, by run.
+    async fn locks(&self) -> Result<Vec<(String, RunId)>>;
     /// Which run holds which of these locks.
     async fn holders(&self, locks: &[String]) -> Result<Vec<(String, RunId)>>;
 }

@@ -450,6 +450,15 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn locks(&self) -> Result<Vec<(String, RunId)>> {
+        self.read(|c| {
+            c.prepare("SELECT key, run_id FROM lock ORDER BY run_id, key")?
+                .query_map([], |row| Ok((row.get(0)?, RunId(row.get(1)?))))?
+                .collect()
+        })
+        .await
+    }
+
     async fn holders(&self, locks: &[String]) -> Result<Vec<(String, RunId)>> {
         let locks = locks.to_vec();
         self.read(move |c| {
