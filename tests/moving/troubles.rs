@@ -95,3 +95,29 @@ fn a_member_that_becomes_active_is_not_copied_any_longer() {
     assert_eq!((sim.effects(), sim.counts().aborts), ((1, 0), 1), "{ran}");
     assert_eq!(sim.places(), "sip-1 on a, sip-2 on a");
 }
+
+#[test]
+fn a_copy_that_does_not_converge_gets_a_longer_pause_as_far_as_the_inventory_allows() {
+    let setup = Setup { memory: "64MiB", link: "16MiB/s", ..Setup::default() };
+    // A standby that writes faster than the link carries, 32 MiB over and over: 2 s of pause.
+    let text =
+        setup.inventory().replace("working-set: 8MiB", "working-set: 32MiB").replace("256KiB/s", "64MiB/s");
+    let with = |pause: &str| Simulated::with_inventory(&text.replace("max-pause: 2s", pause));
+    let sim = with("max-pause: 500ms, max-pause-limit: 4s");
+    sim.move_pair(&[])
+        .exits(0)
+        .says("does not converge: its pause may be 1.0 s now")
+        .says("may be 2.0 s now");
+    assert_eq!(sim.places(), "sip-1 on b, sip-2 on b");
+    let sim = with("max-pause: 500ms, max-pause-limit: 1s");
+    let running = sim.begin_to_move(&[]);
+    let longest = |sim: &Simulated| sim.snapshot().copies.values().map(|copy| copy.max_pause).max();
+    sim.wait_for(|sim| longest(sim) == Some(1_000_000));
+    // It never ends by itself, and nothing goes beyond the limit.
+    let passes = |sim: &Simulated| sim.snapshot().copies.values().map(|copy| copy.iteration).max();
+    let so_far = passes(&sim);
+    sim.wait_for(|sim| passes(sim) > so_far.map(|n| n + 3));
+    assert_eq!(longest(&sim), Some(1_000_000));
+    running.signal("INT");
+    running.wait().exits(4);
+}

@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use super::{Context, Function, call::Lane, guarding};
+use super::{Context, Function, call::Lane, guarding, tuning::Tuner};
 use crate::{
     clock::Clock,
     engine::bindings::{
@@ -448,6 +448,8 @@ async fn watch_job(
     job: &dyn Migration,
 ) -> providers::MigrationEnd {
     let clock = context.world.clock;
+    let limit = context.inventory.vms.get(&request.vm).and_then(|vm| vm.max_pause_limit);
+    let mut tuner = Tuner::new(request.options.max_pause, limit);
     let give_up = clock.now() + request.options.timeout.unwrap_or(DEFAULT_TIMEOUT) + GRACE;
     loop {
         match job.wait(PROGRESS_EVERY).await {
@@ -455,6 +457,9 @@ async fn watch_job(
             Ok(None) => {
                 if let Ok(progress) = job.progress().await {
                     context.facts.progress(&request.vm, &progress);
+                    if let Some(pause) = tuner.look(&progress) {
+                        raise_pause(context, request, job, pause).await;
+                    }
                 }
             }
             Err(error) => {
@@ -468,6 +473,22 @@ async fn watch_job(
             };
         }
     }
+}
+
+async fn raise_pause(context: &Context, request: &MigrationRequest, job: &dyn Migration, pause: Duration) {
+    let vm = &request.vm;
+    let text = match job.set_max_pause(pause).await {
+        Ok(()) => {
+            format!(
+                "the copy of {vm} does not converge: its pause may be {} now",
+                crate::report::duration(pause)
+            )
+        }
+        Err(error) => {
+            format!("the copy of {vm} does not converge, and its pause could not be raised: {error}")
+        }
+    };
+    context.facts.note(true, &text);
 }
 
 fn to_guest(end: providers::MigrationEnd) -> End {

@@ -19,6 +19,7 @@ pub mod replay;
 mod run;
 mod state;
 mod switching;
+mod tuning;
 
 pub use class::{Class, Function};
 pub use context::{Context, Person, locate};

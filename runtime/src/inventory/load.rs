@@ -249,18 +249,18 @@ fn read_vm(reader: &mut Reader, entry: &Entry) -> Option<Vm> {
     let mut fields = reader.fields(&entry.value, format!("vm `{}`", entry.key), &entry.key_place)?;
     let domain = fields.get("domain").map(|node| reader.text(node, "domain").map(str::to_owned));
     let uuid = fields.get("uuid").map(|node| read_uuid(reader, node));
-    let pause = fields.get("max-pause").map(|node| {
-        let pause = reader.duration(node, "max-pause")?;
-        // libvirt counts it in whole milliseconds, and 0 would never converge.
-        if pause.as_millis() == 0 {
+    let pause = fields.get("max-pause").map(|node| read_pause(reader, node, "max-pause"));
+    let limit = fields.get("max-pause-limit").map(|node| {
+        let limit = read_pause(reader, node, "max-pause-limit")?;
+        if pause.flatten().is_some_and(|pause| limit < pause) {
             reader.fail(
                 &node.place,
-                "a max-pause below 1ms cannot be kept",
-                "write for example 300ms, or remove the line for the hypervisor's own",
+                "the max-pause-limit is less than the max-pause",
+                "it is how far the pause may be raised for a copy that does not converge",
             );
             return None;
         }
-        Some(pause)
+        Some(limit)
     });
     let bandwidth = fields.get("bandwidth").map(|node| {
         let rate = reader.rate(node, "bandwidth")?;
@@ -282,8 +282,23 @@ fn read_vm(reader: &mut Reader, entry: &Entry) -> Option<Vm> {
         vm.uuid = Some(uuid?);
     }
     vm.max_pause = pause.map_or(Some(None), |pause| pause.map(Some))?;
+    vm.max_pause_limit = limit.map_or(Some(None), |limit| limit.map(Some))?;
     vm.bandwidth = bandwidth.map_or(Some(None), |rate| rate.map(Some))?;
     Some(vm)
+}
+
+fn read_pause(reader: &mut Reader, node: &Node, what: &str) -> Option<std::time::Duration> {
+    let pause = reader.duration(node, what)?;
+    // libvirt counts it in whole milliseconds, and 0 would never converge.
+    if pause.as_millis() == 0 {
+        reader.fail(
+            &node.place,
+            format!("a {what} below 1ms cannot be kept"),
+            "write for example 300ms, or remove the line for the hypervisor's own",
+        );
+        return None;
+    }
+    Some(pause)
 }
 
 fn read_uuid(reader: &mut Reader, node: &Node) -> Option<String> {

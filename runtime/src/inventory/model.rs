@@ -64,6 +64,9 @@ pub struct Vm {
     pub uuid: Option<String>,
     /// The longest pause the hypervisor may plan; its default if absent.
     pub max_pause: Option<Duration>,
+    /// How far the pause may be raised, step by step, for a copy that does not converge. At least
+    /// `max_pause`; not raised if absent.
+    pub max_pause_limit: Option<Duration>,
     /// Bytes per second for its copy.
     pub bandwidth: Option<u64>,
 }

@@ -182,6 +182,9 @@ pub trait Migration: Send + Sync + fmt::Debug {
     /// Wait for the end, at most `timeout` (the runner's clock); `None` when it is not over
     /// by then. Any number of waiters; all get the same end.
     async fn wait(&self, timeout: Duration) -> Result<Option<MigrationEnd>>;
+    /// Let the hypervisor plan a pause of at most `pause` for the last phase, from now on. A
+    /// repeat is harmless; after the end it does nothing.
+    async fn set_max_pause(&self, pause: Duration) -> Result<()>;
     /// Ask the hypervisor to stop the copy. Ok means that it was asked, not that the VM stayed:
     /// the copy may complete all the same; `wait` tells. After the end it does nothing.
     async fn abort(&self) -> Result<()>;

@@ -289,6 +289,21 @@ impl State {
         Ok(last.clone())
     }
 
+    async fn set_max_pause(&self, pause: Duration) -> Result<()> {
+        let uuid = self.request.uuid.clone();
+        let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(1);
+        let ask = move |connect: &Connect| {
+            let Some(domain) = look::by_uuid(connect, &uuid)? else { return Ok(()) };
+            match domain.migrate_set_max_downtime(millis, 0) {
+                Ok(_) => Ok(()),
+                Err(error) if has_left(error.code()) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        };
+        let what = format!("raising the pause of vm `{}`", self.request.vm);
+        self.inner.connections.call(&self.request.source, &what, QUICK, ask).await
+    }
+
     async fn ask_to_stop(&self) -> Result<()> {
         let uuid = self.request.uuid.clone();
         let ask = move |connect: &Connect| {
@@ -422,6 +437,13 @@ impl Migration for Running {
             }),
             Err(_) => Ok(None),
         }
+    }
+
+    async fn set_max_pause(&self, pause: Duration) -> Result<()> {
+        if self.state.end.borrow().is_some() {
+            return Ok(());
+        }
+        self.state.set_max_pause(pause).await
     }
 
     async fn abort(&self) -> Result<()> {

@@ -137,6 +137,19 @@ impl Migration for SimMigration {
         Ok(found.map(|end| self.end.get_or_init(|| end).clone()))
     }
 
+    async fn set_max_pause(&self, pause: Duration) -> Result<()> {
+        let (id, source) = (self.id, self.request.source.clone());
+        self.world
+            .change(move |state| {
+                state.answers(&source)?;
+                if let Some(copy) = state.copies.values_mut().find(|copy| copy.id == id) {
+                    copy.max_pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+                }
+                Ok(())
+            })
+            .await?
+    }
+
     async fn abort(&self) -> Result<()> {
         let (id, source) = (self.id, self.request.source.clone());
         self.world
