@@ -54,6 +54,19 @@ pub fn answer(question: &str, yes: bool) -> String {
     .to_string()
 }
 
+/// Dropped with the call, before its answer came: what it did is not known.
+struct CutOff<'a> {
+    context: &'a Context,
+    call: &'static str,
+    on: &'a str,
+}
+
+impl Drop for CutOff<'_> {
+    fn drop(&mut self) {
+        self.context.cut_off(format!("{} on {}", self.call, self.on));
+    }
+}
+
 /// What a record of a call says.
 #[derive(Serialize)]
 struct Body<'a, A, T> {
@@ -160,7 +173,11 @@ impl Lane {
             )))
         } else {
             let span = tracing::debug_span!("call", call, on);
-            effect(lost).instrument(span).await
+            // Whoever waits may be gone before the answer; a copy is watched in the background.
+            let cut_off = (function.class() == Class::Once).then(|| CutOff { context, call, on });
+            let gave = effect(lost).instrument(span).await;
+            cut_off.into_iter().for_each(std::mem::forget);
+            gave
         };
         if let Err(error) = &gave {
             tracing::debug!(call, on, %error, "did not give what was asked");
@@ -263,5 +280,65 @@ impl Lane {
             "the run is not deterministic: call {n} of {} was {call} when it ran first, and now the procedure is over before it",
             self.0.name
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{imports::testing, store::Record};
+
+    async fn lane() -> Lane {
+        Lane::new(Arc::new(testing::context(|_, _| ()).await), "step".into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_effect_that_was_cut_off_may_have_happened() {
+        let lane = lane().await;
+        let never = std::future::pending::<Result<(), Error>>();
+        let call = lane.call(Function::ServerExecute, "sip-1", &["reboot"], never);
+        let second = std::time::Duration::from_secs(1);
+        assert!(tokio::time::timeout(second, call).await.is_err());
+        assert_eq!(lane.context().cut_off_effects(), ["server.execute on sip-1"]);
+        let done = lane.call(Function::ServerExecute, "sip-2", &["reboot"], async { Ok(()) }).await;
+        assert!(done.expect("written").is_ok());
+        assert_eq!(lane.context().cut_off_effects().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_was_lost_is_unknown_and_the_effect_is_not_repeated() {
+        let body = serde_json::json!({ "call": "server.execute", "on": "sip-1", "with": ["reboot"] });
+        let intent = Record {
+            seq: 1,
+            lane: "step".into(),
+            n: 1,
+            kind: Kind::Intent,
+            body: body.to_string(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            chain: String::new(),
+        };
+        let replay = super::super::replay::Replay::new(&[intent]).expect("readable");
+        let context = testing::context(|_, _| ()).await.after_a_crash(replay);
+        let lane = Lane::new(Arc::new(context), "step".into());
+        let again = async { Ok::<_, Error>(()) };
+        let gave =
+            lane.call(Function::ServerExecute, "sip-1", &["reboot"], again).await.expect("the same call");
+        assert!(matches!(&gave, Err(Error::Unknown(why)) if why.contains("its reply was lost")), "{gave:?}");
+        // The next call is a new one.
+        let next = lane.call(Function::ServerQuery, "sip-1", &["uptime"], async { Ok(1) }).await;
+        assert!(matches!(next.expect("written"), Ok(1)));
+    }
+
+    #[tokio::test]
+    async fn side_lanes_are_called_the_same_whether_their_brackets_were_served_or_not() {
+        let lane = lane().await;
+        let inside = async {
+            lane.beside("one");
+            lane.beside("two");
+            Ok(Ok::<u32, Error>(1))
+        };
+        lane.bracket(Function::PairRoles, "sip", &(), inside).await.expect("written").expect("given");
+        lane.call(Function::LogNote, "", &"x", async { Ok(()) }).await.expect("written").expect("given");
+        assert_eq!(lane.beside("copy").0.name, "step.2/1:copy");
     }
 }

@@ -39,6 +39,8 @@ pub struct Context {
     effects: AtomicU64,
     over: AtomicBool,
     unseen: Mutex<Vec<VmName>>,
+    /// Effects whose answers nobody waited for.
+    cut_off: Mutex<Vec<String>>,
     /// Memory that each VM was found to need at a destination, before it is there.
     promised: Mutex<BTreeMap<(MachineName, VmName), u64>>,
     tasks: Mutex<JoinSet<()>>,
@@ -79,6 +81,7 @@ impl Context {
             effects: AtomicU64::new(0),
             over: AtomicBool::new(false),
             unseen: Mutex::new(Vec::new()),
+            cut_off: Mutex::new(Vec::new()),
             promised: Mutex::new(BTreeMap::new()),
             tasks: Mutex::new(JoinSet::new()),
             jobs: Mutex::new(Vec::new()),
@@ -161,6 +164,15 @@ impl Context {
     /// VMs whose migrations ended otherwise than complete after the procedure had returned.
     pub fn unseen_ends(&self) -> Vec<VmName> {
         self.unseen.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    pub(super) fn cut_off(&self, what: String) {
+        self.cut_off.lock().unwrap_or_else(|e| e.into_inner()).push(what);
+    }
+
+    /// Effects that were under way when the step was stopped: they may have happened.
+    pub fn cut_off_effects(&self) -> Vec<String> {
+        self.cut_off.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
     /// VMs that this run knows the identity of.

@@ -506,18 +506,12 @@ fn to_guest(end: providers::MigrationEnd) -> End {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use async_trait::async_trait;
 
     use super::*;
     use crate::{
-        imports::{Facts, Person},
-        inventory,
-        providers::{Hypervisor, Preflight, Presence, Result, sim},
-        report::Report,
-        store::{Journal, MemoryStore, RunId, Store},
-        ui::{ColorChoice, Form, Screen},
+        imports::testing,
+        providers::{Hypervisor, Preflight, Presence, Result},
     };
 
     /// A hypervisor that takes its time before it says that it has the migration.
@@ -544,21 +538,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_copy_that_is_accepted_after_the_cancel_is_stopped() {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/simulator/inventory.yaml");
-        let inventory = Arc::new(inventory::load(&[file]).expect("an inventory"));
-        let clock = Clock::new(1.0);
-        let mut world = sim::world(&inventory, clock, None).expect("a world");
-        world.hypervisor = Arc::new(Slow(world.hypervisor, clock));
-        let store = Arc::new(MemoryStore::default());
-        let run = RunId::generate();
-        store.create(&run, "w", &[], &[]).await.expect("created");
-        let journal = Arc::new(Journal::new(store, run.clone()));
-        let screen = Screen::to(Form::Plain, ColorChoice::Never, Box::new(std::io::sink()));
-        let report = Report::new(run.as_str(), "w", jiff::Timestamp::now());
-        let facts = Facts::new(clock, journal.clone(), screen, report);
-        let (drivers, uuids) = Default::default();
-        let context =
-            Arc::new(Context::new(inventory, world, journal, facts, Person::Absent, drivers, uuids));
+        let context = Arc::new(
+            testing::context(|world, clock| {
+                world.hypervisor = Arc::new(Slow(world.hypervisor.clone(), clock));
+            })
+            .await,
+        );
+        let clock = context.world.clock;
 
         let (vm, to) = (VmName::from("sip-2"), MachineName::from("b"));
         let options =

@@ -19,6 +19,8 @@ pub mod replay;
 mod run;
 mod state;
 mod switching;
+#[cfg(test)]
+mod testing;
 mod tuning;
 
 pub use class::{Class, Function};

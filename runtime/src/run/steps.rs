@@ -133,7 +133,12 @@ pub async fn cancelled(context: &Arc<Context>) -> End {
     context.facts.note(true, "cancelled: copies under way are aborted, a switchover under way ends");
     context.wind_down().await;
     let over = context.world.clock.timeout(WIND_DOWN, context.background_ends()).await;
+    let cut_off = context.cut_off_effects();
     match over {
+        Some(()) if !cut_off.is_empty() => End::new(
+            Outcome::NeedsAPerson,
+            format!("it was cancelled in the middle of {}, which may have happened", cut_off.join(" and ")),
+        ),
         Some(()) => End::new(Outcome::Cancelled, "it was cancelled"),
         None => End::new(Outcome::NeedsAPerson, "it was cancelled, and what it had begun has not ended"),
     }
