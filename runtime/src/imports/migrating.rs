@@ -192,6 +192,7 @@ fn request(
             bandwidth: options.bandwidth.or_else(|| declared.and_then(|d| d.bandwidth)),
             timeout: Some(asked(options.timeout).unwrap_or(DEFAULT_TIMEOUT)),
             beside: 0,
+            measure: false,
         },
     }
 }

@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub mod libvirt;
+pub mod pause;
 pub mod sim;
 pub mod ssh;
 
@@ -96,6 +97,9 @@ pub struct MigrateOptions {
     /// Bytes of memory at the destination that other VMs of the same run will need as well.
     #[serde(default)]
     pub beside: u64,
+    /// A preflight measures how fast the guest writes its memory, which may take it a second.
+    #[serde(default)]
+    pub measure: bool,
 }
 
 /// One VM, from one machine to another.
@@ -122,6 +126,13 @@ pub struct Preflight {
     pub notes: Vec<String>,
     /// The declared changes of the VM's definition as a unified diff; empty when there are none.
     pub definition_diff: String,
+    /// How long the guest will be paused at the end of the copy (see [`pause::expected`]): more
+    /// than the planned limit when the copy does not converge. `None`: nothing is known.
+    #[serde(default)]
+    pub expected_pause: Option<Duration>,
+    /// Bytes per second that the guest writes anew, just measured ([`MigrateOptions::measure`]).
+    #[serde(default)]
+    pub dirty_rate: Option<u64>,
 }
 
 /// How far a migration is. Bytes, bytes per second.

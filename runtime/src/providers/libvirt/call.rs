@@ -8,7 +8,8 @@ use super::{
     Inner,
     connect::{Fault, said},
     look,
-    preflight::{Plan, peer_uri},
+    preflight::Plan,
+    reach::peer_uri,
 };
 use crate::{
     inventory::{Machine, MigrationTls},

@@ -210,6 +210,31 @@ impl Connections {
     }
 }
 
+/// The UUID of the machine that answers at `uri`, `None` when nobody does in time. The thread that
+/// asks may hang longer than that, so this is asked once for each address.
+pub(super) async fn identity(machine: &MachineName, uri: &str, within: Duration) -> Option<String> {
+    let (tell, told) = oneshot::channel();
+    let (name, address) = (machine.clone(), uri.to_owned());
+    let ask = move || {
+        let asked = open(&name, &address).map(|link| link.connect().get_capabilities());
+        let uuid = match asked {
+            Ok(Ok(capabilities)) => super::capabilities::machine_uuid(&capabilities),
+            Ok(Err(error)) => {
+                tracing::debug!(machine = %name, error = %said(&error), "its peer-uri");
+                None
+            }
+            Err(error) => {
+                tracing::debug!(machine = %name, %error, "its peer-uri does not answer from here");
+                None
+            }
+        };
+        // The caller may have given up.
+        let _ = tell.send(uuid);
+    };
+    spawn("peer-uri", ask).ok()?;
+    timeout_at(Instant::now() + within, told).await.ok()?.ok()?
+}
+
 /// Run `work` on a thread of its own. Not one of tokio's blocking threads: those are waited for
 /// at the end of the program, and a libvirt call may hang for minutes.
 pub(super) fn spawn(what: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {

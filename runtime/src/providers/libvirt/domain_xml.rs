@@ -1,9 +1,11 @@
 //! What we read from a domain's definition: disks, interfaces, CPU, and whatever cannot move.
 //!
-//! Pure: text in, data out. Definitions come from another machine, so a document type (and with
+//! Pure: text in, data out. What cannot move is judged by `blockers` and `owners`. Definitions come from another machine, so a document type (and with
 //! it every entity) is refused, and so are documents larger than any real definition.
 
 use roxmltree::{Document, Node, ParsingOptions};
+
+use super::{blockers, owners};
 
 /// No real definition is near either limit.
 const MAX_BYTES: usize = 4 << 20;
@@ -18,15 +20,54 @@ pub(super) struct Definition {
     /// The emulated machine, e.g. `pc-q35-7.2`.
     pub machine: String,
     pub vcpus: u32,
-    /// The `<cpu>` element when libvirt is to check it against the machine's.
-    pub checked_cpu: Option<String>,
+    /// The program that runs the VM; the machine's own choice when empty.
+    pub emulator: String,
+    pub cpu: Cpu,
+    /// Hertz, when the guest was promised a fixed one.
+    pub tsc_frequency: Option<u64>,
     pub disks: Vec<Disk>,
     pub interfaces: Vec<Interface>,
-    /// Elements that cannot move.
+    /// Elements that cannot move, a manager's mark among them.
     pub immovable: Vec<Immovable>,
+    /// What moves but deserves a word, a sentence each.
+    pub notes: Vec<String>,
     /// Physical CPUs that the definition names, each with the element that does.
     pub cpu_sets: Vec<(String, String)>,
-    pub hugepages: bool,
+    /// NUMA nodes of the machine that it names, likewise.
+    pub node_sets: Vec<(String, String)>,
+    pub hugepages: Option<HugePages>,
+    /// Secrets of the machine's libvirt that it needs, each with the element that does.
+    pub secrets: Vec<(String, Secret)>,
+    /// An emulated TPM.
+    pub emulated_tpm: bool,
+    /// Security models of its labels.
+    pub label_models: Vec<String>,
+}
+
+/// What of its CPU the machine has to have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum Cpu {
+    /// Nothing: it is emulated, or libvirt is told not to check.
+    #[default]
+    Unchecked,
+    /// The `<cpu>` element, which libvirt checks against the machine's.
+    Named(String),
+    /// The machine's own CPU as it is; libvirt does not check it.
+    Passthrough,
+}
+
+/// Sizes in KiB; the machine's default size when there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct HugePages {
+    pub sizes: Vec<u64>,
+}
+
+/// How a definition names a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Secret {
+    Uuid(String),
+    /// The type (`ceph`, `iscsi` …) and the name.
+    Usage(String, String),
 }
 
 /// An element that cannot be moved, and what a person can do about it.
@@ -100,6 +141,15 @@ pub(super) enum Link {
     Other,
 }
 
+impl Link {
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            Self::Device(device) => Some(device),
+            _ => None,
+        }
+    }
+}
+
 /// Read a definition as text.
 ///
 /// # Errors
@@ -133,31 +183,92 @@ pub(super) fn definition(xml: &str) -> Result<Definition, String> {
         arch: os.map(|os| attribute(os, "arch")).unwrap_or_default(),
         machine: os.map(|os| attribute(os, "machine")).unwrap_or_default(),
         vcpus: child(domain, "vcpu").and_then(|n| text(n).parse().ok()).unwrap_or(1),
-        checked_cpu: checked_cpu(xml, domain),
+        emulator: devices.and_then(|n| child(n, "emulator")).map(text).unwrap_or_default(),
+        cpu: cpu(xml, domain),
+        tsc_frequency: tsc_frequency(domain),
         disks: each("disk").map(disk).collect(),
         interfaces: each("interface").map(interface).collect(),
-        immovable: each("interface").filter_map(immovable_interface).collect(),
+        immovable: Vec::new(),
+        notes: Vec::new(),
         cpu_sets: cpu_sets(domain),
-        hugepages: at(domain, &["memoryBacking", "hugepages"]).is_some(),
+        node_sets: node_sets(domain),
+        hugepages: at(domain, &["memoryBacking", "hugepages"]).map(huge_pages),
+        secrets: each("disk").chain(each("tpm")).flat_map(secrets).collect(),
+        emulated_tpm: each("tpm")
+            .any(|n| child(n, "backend").is_some_and(|n| n.attribute("type") == Some("emulator"))),
+        label_models: label_models(domain),
     };
-    let elements = devices.into_iter().flat_map(|devices| devices.children());
-    read.immovable.extend(elements.filter_map(immovable_device));
-    if child(domain, "launchSecurity").is_some() {
-        read.immovable.push(Immovable {
-            element: "<launchSecurity>".to_owned(),
-            remedy: "a guest with encrypted memory cannot be moved while it runs".to_owned(),
-        });
-    }
+    let (owner, unknown) = owners::find(domain);
+    let findings = blockers::find(domain);
+    // Whose it is comes first: the remedies for the rest are then somebody else's.
+    read.immovable = owner.into_iter().chain(findings.immovable).collect();
+    read.notes = findings.notes.into_iter().chain(unknown).collect();
     Ok(read)
 }
 
-fn checked_cpu(xml: &str, domain: Node<'_, '_>) -> Option<String> {
-    let cpu = child(domain, "cpu")?;
-    // libvirt writes `check` into the definition of a running domain; under TCG (`none`) the
-    // guest's CPU is emulated, so the machine's own does not matter.
-    let unchecked = cpu.attribute("check") == Some("none") || attribute(domain, "type") != "kvm";
-    let names_a_cpu = child(cpu, "model").is_some() || cpu.attribute("mode") == Some("host-passthrough");
-    (!unchecked && names_a_cpu).then(|| xml[cpu.range()].to_owned())
+fn cpu(xml: &str, domain: Node<'_, '_>) -> Cpu {
+    let Some(cpu) = child(domain, "cpu").filter(|_| attribute(domain, "type") == "kvm") else {
+        // Under TCG the guest's CPU is emulated, so the machine's own does not matter.
+        return Cpu::Unchecked;
+    };
+    // libvirt writes `check` into the definition of a running domain; for the machine's own CPU
+    // that is always `none`.
+    if matches!(cpu.attribute("mode"), Some("host-passthrough" | "maximum")) {
+        return Cpu::Passthrough;
+    }
+    match child(cpu, "model") {
+        Some(_) if cpu.attribute("check") != Some("none") => Cpu::Named(xml[cpu.range()].to_owned()),
+        _ => Cpu::Unchecked,
+    }
+}
+
+/// The rate that `<clock><timer name='tsc'>` promises to the guest.
+pub(super) fn tsc_frequency(domain: Node<'_, '_>) -> Option<u64> {
+    let timers = child(domain, "clock")?.children().filter(|n| n.attribute("name") == Some("tsc"));
+    timers.filter_map(|n| n.attribute("frequency")?.parse().ok()).find(|frequency| *frequency > 0)
+}
+
+fn huge_pages(node: Node<'_, '_>) -> HugePages {
+    let kib = |page: Node<'_, '_>| {
+        let size: u64 = page.attribute("size")?.parse().ok()?;
+        let unit = page.attribute("unit").unwrap_or("KiB");
+        let bytes = size.checked_mul(match unit {
+            "b" | "bytes" => 1,
+            "KB" => 1000,
+            "k" | "KiB" => 1 << 10,
+            "MB" => 1_000_000,
+            "M" | "MiB" => 1 << 20,
+            "GB" => 1_000_000_000,
+            "G" | "GiB" => 1 << 30,
+            _ => return None,
+        })?;
+        Some(bytes >> 10)
+    };
+    HugePages { sizes: node.children().filter(|n| n.has_tag_name("page")).filter_map(kib).collect() }
+}
+
+/// Every `<secret>` and `secret='…'` below a device.
+fn secrets(device: Node<'_, '_>) -> Vec<(String, Secret)> {
+    let name = device.tag_name().name();
+    let of = child(device, "target").map(|n| attribute(n, "dev")).unwrap_or_default();
+    let element = if of.is_empty() { format!("<{name}>") } else { format!("<{name}> `{of}`") };
+    let named = |node: Node<'_, '_>| {
+        if node.has_tag_name("secret") {
+            if let Some(uuid) = node.attribute("uuid") {
+                return Some(Secret::Uuid(uuid.to_owned()));
+            }
+            return Some(Secret::Usage(attribute(node, "type"), node.attribute("usage")?.to_owned()));
+        }
+        let uuid = node.attribute("secret").filter(|_| node.has_tag_name("encryption"))?;
+        Some(Secret::Uuid(uuid.to_owned()))
+    };
+    device.descendants().filter_map(|node| Some((element.clone(), named(node)?))).collect()
+}
+
+fn label_models(domain: Node<'_, '_>) -> Vec<String> {
+    let labels = domain.children().filter(|n| n.has_tag_name("seclabel"));
+    let used = labels.filter(|n| n.attribute("type") != Some("none"));
+    used.filter_map(|n| n.attribute("model")).filter(|model| *model != "none").map(str::to_owned).collect()
 }
 
 fn disk(node: Node<'_, '_>) -> Disk {
@@ -209,56 +320,6 @@ fn interface(node: Node<'_, '_>) -> Interface {
     Interface { mac: child(node, "mac").map(|n| attribute(n, "address")).unwrap_or_default(), link }
 }
 
-fn immovable_interface(node: Node<'_, '_>) -> Option<Immovable> {
-    let kind = node.attribute("type")?;
-    let mac = interface(node).mac;
-    let remedy = match kind {
-        "hostdev" => "an SR-IOV function belongs to its machine: detach it first, or use a virtio interface",
-        "vdpa" | "vhostuser" => {
-            "it is bound to a device or a process of its machine: detach it first, or use a bridge"
-        }
-        _ => return None,
-    };
-    Some(Immovable { element: format!("<interface type='{kind}'> {mac}"), remedy: remedy.to_owned() })
-}
-
-fn immovable_device(node: Node<'_, '_>) -> Option<Immovable> {
-    let kind = node.attribute("type").unwrap_or_default();
-    let (element, remedy) = match node.tag_name().name() {
-        "hostdev" => (
-            format!("<hostdev type='{}'>", attribute(node, "type")),
-            "a device of the machine itself: detach it first",
-        ),
-        "filesystem" => {
-            let driver = child(node, "driver").map(|n| attribute(n, "type")).unwrap_or_default();
-            let name = child(node, "target").map(|n| attribute(n, "dir")).unwrap_or_default();
-            (format!("<filesystem> `{name}` {driver}"), "unmount it in the guest and detach it")
-        }
-        "shmem" if node.attribute("role") != Some("master") => {
-            let name = attribute(node, "name");
-            (
-                format!("<shmem> `{name}`"),
-                "memory shared with a process of the machine: detach it, or give it role='master'",
-            )
-        }
-        "memory" if matches!(node.attribute("model"), Some("nvdimm" | "virtio-pmem")) => {
-            let model = attribute(node, "model");
-            (format!("<memory model='{model}'>"), "its content is in a file of the machine: detach it")
-        }
-        "tpm" if child(node, "backend").is_some_and(|n| n.attribute("type") == Some("passthrough")) => {
-            ("<tpm> passthrough".to_owned(), "the machine's own TPM: use the emulator")
-        }
-        "smartcard" if node.attribute("mode") != Some("passthrough") => {
-            ("<smartcard>".to_owned(), "a card reader of the machine: detach it")
-        }
-        name @ ("serial" | "parallel") if kind == "dev" => {
-            (format!("<{name} type='dev'>"), "a port of the machine: use another type, or detach it")
-        }
-        _ => return None,
-    };
-    Some(Immovable { element, remedy: remedy.to_owned() })
-}
-
 fn cpu_sets(domain: Node<'_, '_>) -> Vec<(String, String)> {
     let vcpu = child(domain, "vcpu");
     let tune = child(domain, "cputune").into_iter().flat_map(|tune| tune.children());
@@ -271,45 +332,29 @@ fn cpu_sets(domain: Node<'_, '_>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The highest CPU that a set in libvirt's form (`0-3,^2,7`) names; `None` when it names none
+fn node_sets(domain: Node<'_, '_>) -> Vec<(String, String)> {
+    let tune = child(domain, "numatune").into_iter().flat_map(|tune| tune.children());
+    tune.filter(Node::is_element)
+        .filter_map(|node| {
+            let set = node.attribute("nodeset")?;
+            Some((format!("<numatune><{}>", node.tag_name().name()), set.to_owned()))
+        })
+        .collect()
+}
+
+/// The highest CPU or node that a set in libvirt's form (`0-3,^2,7`) names; `None` when it names none
 /// or is not such a set.
 pub(super) fn highest_cpu(set: &str) -> Option<u32> {
     let parts = set.split(',').map(str::trim).filter(|part| !part.starts_with('^'));
     parts.filter_map(|part| part.rsplit('-').next()?.trim().parse().ok()).max()
 }
 
-/// Whether a machine's capabilities know this kind of guest (`kvm`, `qemu`), architecture and
-/// emulated machine. `Ok(())`, or a sentence that says what is missing.
-pub(super) fn supports(capabilities: &str, wanted: &Definition) -> Result<(), String> {
-    let document = parse(capabilities)?;
-    let root = document.root_element();
-    let arch = root
-        .children()
-        .filter(|n| n.has_tag_name("guest"))
-        .filter_map(|guest| child(guest, "arch"))
-        .find(|n| n.attribute("name") == Some(&wanted.arch))
-        .ok_or_else(|| format!("it runs no {} guests", wanted.arch))?;
-    let kind = arch
-        .children()
-        .find(|n| n.has_tag_name("domain") && n.attribute("type") == Some(&wanted.kind))
-        .ok_or_else(|| format!("it runs no {} guests of type `{}`", wanted.arch, wanted.kind))?;
-    let known = |node: Node<'_, '_>| {
-        node.children().any(|n| {
-            n.has_tag_name("machine")
-                && (text(n) == wanted.machine || n.attribute("canonical") == Some(&wanted.machine))
-        })
-    };
-    if wanted.machine.is_empty() || known(kind) || known(arch) {
-        Ok(())
-    } else {
-        Err(format!("its QEMU has no machine `{}`", wanted.machine))
-    }
-}
-
-/// The identity by which libvirt itself tells machines apart (`<host><uuid>`).
-pub(super) fn machine_uuid(capabilities: &str) -> Option<String> {
-    let document = parse(capabilities).ok()?;
-    at(document.root_element(), &["host", "uuid"]).map(text).filter(|uuid| !uuid.is_empty())
+/// How a network of libvirt's reaches the world (`<forward mode='…'>`); `None` for one that does
+/// not, or that cannot be read.
+pub(super) fn forward_mode(network: &str) -> Option<String> {
+    let document = parse(network).ok()?;
+    let forward = child(document.root_element(), "forward")?;
+    Some(forward.attribute("mode").unwrap_or("nat").to_owned())
 }
 
 pub(super) fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {

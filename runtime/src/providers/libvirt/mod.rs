@@ -10,23 +10,32 @@
 //! destination, and never pauses a guest to make a copy converge.
 //!
 //! ```text
-//! mod        the traits              survey     what the two machines are asked
-//! connect    connections, threads    preflight  what follows from the answers (pure)
-//! look       one machine, one VM     storage    shared and local disks, volumes
-//! migrate, call  one migration     domain_xml, arriving   definitions (pure)
-//! verify     where is it now (pure)  definition compared and restored afterwards
-//! unsafe_edge  what the crate lacks
+//! mod        the traits              survey, devices, jobs, cpu, dirty   what the machines are asked
+//! connect    connections, threads    preflight, fits, reach   what follows from the answers (pure)
+//! look       one machine, one VM     blockers, owners   what in a definition cannot move (pure)
+//! migrate, call  one migration      domain_xml, arriving, capabilities   definitions (pure)
+//! verify     where is it now (pure)  storage    shared and local disks, volumes
+//! unsafe_edge  what the crate lacks  definition compared and restored afterwards
 //! ```
 
 mod arriving;
 mod attach;
+mod blockers;
 mod call;
+mod capabilities;
 mod connect;
+mod cpu;
 mod definition;
+mod devices;
+mod dirty;
 mod domain_xml;
+mod fits;
+mod jobs;
 mod look;
 mod migrate;
+mod owners;
 mod preflight;
+mod reach;
 mod storage;
 mod survey;
 #[cfg(test)]
@@ -37,13 +46,16 @@ mod verify;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 use virt::connect::Connect;
 
 use self::{
     connect::{Connections, Fault},
     preflight::Plan,
 };
-use super::{Hypervisor, Migration, MigrationRequest, Preflight, Presence, ProviderError, Result, Settled};
+use super::{
+    Hypervisor, Migration, MigrationRequest, Preflight, Presence, ProviderError, Result, Settled, pause,
+};
 use crate::{
     inventory::{Machine, Vm},
     model::{MachineName, VmName},
@@ -53,6 +65,8 @@ use crate::{
 const QUICK: Duration = Duration::from_secs(15);
 /// For many questions at once, or for making volumes.
 const SLOW: Duration = Duration::from_secs(60);
+/// For a `peer-uri`, which need not answer from here.
+const PEER: Duration = Duration::from_secs(3);
 
 /// Machines with libvirt. Connections are made when they are first needed.
 #[derive(Debug, Clone)]
@@ -65,20 +79,78 @@ struct Inner {
     connections: Connections,
     machines: BTreeMap<MachineName, Machine>,
     vms: BTreeMap<VmName, Vm>,
+    /// Where each `peer-uri` leads, asked once: the machine's UUID, `None` without an answer.
+    peers: BTreeMap<MachineName, OnceCell<Option<String>>>,
 }
 
 impl Libvirt {
     /// Contacts nobody yet.
     pub fn new(machines: BTreeMap<MachineName, Machine>, vms: BTreeMap<VmName, Vm>) -> Self {
         let connections = Connections::new(&machines);
-        Self { inner: Arc::new(Inner { connections, machines, vms }) }
+        let peers = machines.keys().map(|name| (name.clone(), OnceCell::new())).collect();
+        Self { inner: Arc::new(Inner { connections, machines, vms, peers }) }
+    }
+
+    /// Where the destination's `peer-uri` leads, if it can be asked from here. The answer is
+    /// kept, silence too: it says nothing about the source's way, and is not waited for again.
+    async fn peer(&self, destination: &MachineName) -> Result<Option<(String, Option<String>)>> {
+        let machine = self.inner.machine(destination)?;
+        let (Some(uri), Some(seen)) = (reach::peer_to_ask(machine), self.inner.peers.get(destination)) else {
+            return Ok(None);
+        };
+        let answered = seen.get_or_init(|| connect::identity(destination, uri, PEER)).await;
+        Ok(Some((uri.to_owned(), answered.clone())))
+    }
+
+    /// The guest's dirty rate, or why there is none.
+    async fn dirty_rate(&self, request: &MigrationRequest) -> Option<Result<u64, String>> {
+        if !request.options.measure {
+            return None;
+        }
+        let uuid = request.uuid.clone();
+        let ask = move |connect: &Connect| dirty::measure(connect, &uuid);
+        let what = format!("measuring how fast vm `{}` writes", request.vm);
+        let measured = self.inner.connections.call(&request.source, &what, QUICK, ask).await;
+        Some(measured.unwrap_or_else(|error| Err(error.to_string())))
+    }
+
+    /// Add what the pause at the end will be.
+    fn estimate(
+        &self,
+        request: &MigrationRequest,
+        found: &mut Preflight,
+        measured: Option<Result<u64, String>>,
+    ) {
+        let vm = self.inner.vms.get(&request.vm);
+        let copy = pause::Copy {
+            memory: found.memory,
+            working_set: None,
+            dirty_rate: measured.as_ref().and_then(|rate| rate.as_ref().ok()).copied(),
+            bandwidth: request.options.bandwidth.or(vm.and_then(|vm| vm.bandwidth)),
+            link: None,
+            max_pause: request.options.max_pause.or(vm.and_then(|vm| vm.max_pause)),
+        };
+        let (pause, limit) = (pause::expected(&copy), copy.max_pause.unwrap_or(pause::DEFAULT_MAX_PAUSE));
+        if let (true, Some(dirty), Some(bandwidth)) = (pause > limit, copy.dirty_rate, copy.bandwidth) {
+            found.notes.push(format!(
+                "the guest writes {} MiB/s and the copy may move {} MiB/s: it will not come to an end with a pause of \
+                 {limit:?}, but may need {pause:.1?}",
+                dirty >> 20,
+                bandwidth >> 20
+            ));
+        }
+        if let Some(Err(why)) = measured {
+            found.notes.push(format!("how fast the guest writes its memory was not measured: {why}"));
+        }
+        found.dirty_rate = copy.dirty_rate;
+        found.expected_pause = Some(pause);
     }
 
     async fn plan(&self, request: &MigrationRequest) -> Result<Plan> {
         let inner = &self.inner;
         let vm = inner.vm(&request.vm)?;
         let (from, to) = (inner.machine(&request.source)?, inner.machine(&request.destination)?);
-        preflight::check_addresses(request, from, to)?;
+        reach::check_addresses(request, from, to)?;
         if let Some(pinned) = vm.uuid.as_ref().filter(|pinned| !preflight::same_uuid(pinned, &request.uuid)) {
             return Err(look::another(&vm.domain, &request.uuid, pinned));
         }
@@ -86,12 +158,12 @@ impl Libvirt {
         let ask = move |connect: &Connect| survey::source(connect, &domain, &uuid);
         let what = format!("reading vm `{}` on `{}`", request.vm, request.source);
         let source = inner.connections.call(&request.source, &what, SLOW, ask).await?;
-        let (arriving, wanted) = preflight::judge_source(&source, &to.arriving, &request.uuid)?;
+        let (arriving, wanted) = preflight::judge_source(&source, to, &request.uuid)?;
 
         let ask = move |connect: &Connect| survey::destination(connect, &wanted);
         let what = format!("reading what `{}` has", request.destination);
         let destination = inner.connections.call(&request.destination, &what, SLOW, ask).await?;
-        let mut plan = preflight::judge(request, &source, &destination, &arriving, &to.arriving)?;
+        let mut plan = preflight::judge(request, &source, &destination, &arriving, to)?;
 
         let (name, checked) = (request.destination.clone(), plan.clone());
         let ask = move |connect: &Connect| check_volumes(connect, &name, &checked);
@@ -175,9 +247,20 @@ impl Hypervisor for Libvirt {
     /// daemon reaches and may log in to the destination's (`peer-uri`), and QEMU its
     /// `migrate-uri`. Without them the migration itself fails, and the VM stays.
     ///
-    /// Memory is counted as the machine's total less what its running VMs may use at most.
+    /// Memory is counted as the machine's total less what its running VMs may use at most. The
+    /// expected pause is the planned limit unless both the dirty rate was measured and the
+    /// bandwidth is given: a link's own speed is not known.
     async fn preflight(&self, request: &MigrationRequest) -> Result<Preflight> {
-        Ok(self.plan(request).await?.preflight)
+        let measure = async { Ok(self.dirty_rate(request).await) };
+        let (plan, measured, peer) =
+            tokio::try_join!(self.plan(request), measure, self.peer(&request.destination))?;
+        let mut found = plan.preflight;
+        if let Some((uri, answered)) = peer {
+            let (source, destination) = (plan.source_uuid.as_deref(), plan.destination_uuid.as_deref());
+            found.notes.extend(reach::judge_peer(request, &uri, answered.as_deref(), source, destination)?);
+        }
+        self.estimate(request, &mut found, measured);
+        Ok(found)
     }
 
     /// As the trait says. A preflight comes first, so what is refused is refused before anything

@@ -1,19 +1,21 @@
-//! Everything that can be known before a migration, judged. Pure: the answers of both machines
-//! in, a plan or a refusal out.
+#![doc = include_str!("PREFLIGHT.md")]
 //!
-//! What cannot be known beforehand: whether the *source's* libvirt reaches and may log in to the
-//! destination's (`peer-uri`), and whether QEMU reaches `migrate-uri`. libvirt has no question
-//! for it; the migrate call itself fails cleanly, with the VM still running at the source.
+//! This module judges: pure, the answers of both machines in, a plan or a refusal out. `blockers`
+//! and `owners` judge the definition alone, `fits` the destination, `reach` the addresses,
+//! `storage` the disks.
 
 use super::{
     arriving,
     connect::plain,
-    domain_xml::{self, Definition, Immovable, Link},
+    domain_xml::{self, Cpu, Definition, Immovable, Link},
+    fits,
+    jobs::Snapshot,
+    reach,
     storage::{self, NewVolume, Placement},
-    survey::{Destination, Source, Wanted},
+    survey::{Destination, Leftover, NetworkSeen, Source, Wanted},
 };
 use crate::{
-    inventory::{ArrivingChanges, Machine},
+    inventory::Machine,
     model::VmState,
     providers::{MigrationRequest, Preflight, Presence, ProviderError, Result},
 };
@@ -31,6 +33,9 @@ pub(super) struct Plan {
     pub volumes: Vec<NewVolume>,
     /// Disks that nobody writes: the destination has to have a file of the same size.
     pub read_only: Vec<ReadOnly>,
+    /// By which libvirt tells the two machines apart.
+    pub source_uuid: Option<String>,
+    pub destination_uuid: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +45,7 @@ pub(super) struct ReadOnly {
     pub volume: String,
 }
 
-fn refused(reason: impl Into<String>, hint: impl Into<String>) -> ProviderError {
+pub(super) fn refused(reason: impl Into<String>, hint: impl Into<String>) -> ProviderError {
     // Names of devices and networks are another machine's text.
     ProviderError::Refused { reason: plain(&reason.into()), hint: Some(hint.into()) }
 }
@@ -49,43 +54,28 @@ fn immovable(immovable: &Immovable) -> ProviderError {
     refused(format!("{} cannot be moved", immovable.element), immovable.remedy.clone())
 }
 
-/// What needs no machine at all.
-pub(super) fn check_addresses(
-    request: &MigrationRequest,
-    source: &Machine,
-    destination: &Machine,
-) -> Result<()> {
-    let name = &request.destination;
-    if request.source == request.destination || source.uri == destination.uri {
-        return Err(refused(
-            format!("`{}` and `{name}` are the same machine", request.source),
-            "name another destination",
-        ));
+/// All at once, so that nobody mends one to meet the next; in full only the first ones.
+fn all_immovable(found: &[Immovable]) -> Option<ProviderError> {
+    const SHOWN: usize = 4;
+    let (first, rest) = (found.first()?, found.len().saturating_sub(SHOWN));
+    if found.len() == 1 {
+        return Some(immovable(first));
     }
-    let peer = peer_uri(destination);
-    let address = peer.split_once("://").map(|(_, rest)| rest).unwrap_or_default();
-    if address.is_empty() || address.starts_with('/') {
-        return Err(refused(
-            format!("the source's hypervisor cannot reach machine `{name}` at `{peer}`"),
-            format!("give machine `{name}` a `peer-uri` with its address as the source sees it"),
-        ));
+    let shown = &found[..found.len().min(SHOWN)];
+    let mut elements: Vec<_> = shown.iter().map(|found| found.element.clone()).collect();
+    if rest > 0 {
+        elements.push(format!("{rest} more"));
     }
-    if [peer, destination.migrate_uri.as_deref().unwrap_or_default()].iter().any(|uri| uri.contains('\0')) {
-        return Err(refused("an address with a zero byte in it", "correct it in the inventory"));
+    let mut remedies: Vec<String> = Vec::new();
+    for Immovable { element, remedy } in shown {
+        remedies.push(format!("{}: {remedy}", plain(element)));
     }
-    Ok(())
+    Some(refused(format!("{} cannot be moved", elements.join(", ")), remedies.join("; ")))
 }
 
-pub(super) fn peer_uri(destination: &Machine) -> &str {
-    destination.peer_uri.as_deref().unwrap_or(&destination.uri)
-}
-
-/// What the source alone can rule out, and what to ask the destination for.
-pub(super) fn judge_source(
-    source: &Source,
-    changes: &ArrivingChanges,
-    uuid: &str,
-) -> Result<(Definition, Wanted)> {
+/// What the source alone can rule out, and what to ask the destination (`machine`) for.
+pub(super) fn judge_source(source: &Source, machine: &Machine, uuid: &str) -> Result<(Definition, Wanted)> {
+    let changes = &machine.arriving;
     let presence = source.presence.clone().unwrap_or_else(Presence::absent);
     let name = &source.domain;
     if presence.migrating {
@@ -94,27 +84,25 @@ pub(super) fn judge_source(
             "wait for its end; it is not started again",
         ));
     }
+    // Before the state: a dump or a save may have paused it.
+    if let Some(job) = &source.other_job {
+        return Err(refused(
+            format!("{job} is under way on vm `{name}`"),
+            format!("wait for its end: `virsh domjobinfo {name}` and `virsh blockjob {name} DISK` show it"),
+        ));
+    }
     if presence.state != VmState::Running {
         return Err(refused(
             format!("vm `{name}` is {} at the source, not running", presence.state),
             "only a running vm is moved live",
         ));
     }
-    if source.other_job {
-        return Err(refused(
-            format!("another job (a backup, a dump, a snapshot) works on vm `{name}`"),
-            "wait for its end: `virsh domjobinfo` shows it",
-        ));
-    }
-    if source.snapshots > 0 {
-        return Err(refused(
-            format!("vm `{name}` has {} snapshots, which libvirt cannot move", source.snapshots),
-            "delete them: `virsh snapshot-list` shows them",
-        ));
+    if !source.snapshots.is_empty() {
+        return Err(has_snapshots(name, &source.snapshots));
     }
     let definition = domain_xml::definition(&source.live_xml).map_err(super::survey::unreadable)?;
-    if let Some(first) = definition.immovable.first() {
-        return Err(immovable(first));
+    if let Some(error) = all_immovable(&definition.immovable) {
+        return Err(error);
     }
     // As it will be at the destination.
     let arriving = arriving::apply(&source.live_xml, changes)
@@ -123,7 +111,12 @@ pub(super) fn judge_source(
     let mut wanted = Wanted {
         domain: name.clone(),
         uuid: uuid.to_owned(),
-        cpu: definition.checked_cpu.clone(),
+        cpu: match definition.cpu {
+            Cpu::Named(cpu) => Some(cpu),
+            Cpu::Passthrough => source.own_cpu.clone(),
+            Cpu::Unchecked => None,
+        },
+        arriving: arriving.clone(),
         ..Wanted::default()
     };
     for interface in &arriving.interfaces {
@@ -136,19 +129,48 @@ pub(super) fn judge_source(
     Ok((arriving, wanted))
 }
 
-/// Judge both machines' answers. `arriving` is the definition with the declared changes.
+fn has_snapshots(name: &str, snapshots: &[Snapshot]) -> ProviderError {
+    const SHOWN: usize = 3;
+    let mut named: Vec<_> = snapshots.iter().take(SHOWN).map(|one| format!("`{}`", one.name)).collect();
+    if snapshots.len() > SHOWN {
+        named.push(format!("{} more", snapshots.len() - SHOWN));
+    }
+    let external = snapshots.iter().any(|one| one.external);
+    refused(
+        format!("vm `{name}` has snapshots ({}), which libvirt cannot move", named.join(", ")),
+        match external {
+            true => format!(
+                "merge the external ones (`virsh blockcommit {name} DISK --active --pivot`), then forget them: \
+                 `virsh snapshot-delete {name} NAME --metadata`"
+            ),
+            false => format!("delete them: `virsh snapshot-delete {name} NAME`"),
+        },
+    )
+}
+
+/// Judge both machines' answers. `arriving` is the definition with the declared changes,
+/// `machine` the destination.
 pub(super) fn judge(
     request: &MigrationRequest,
     source: &Source,
     destination: &Destination,
     arriving: &Definition,
-    changes: &ArrivingChanges,
+    machine: &Machine,
 ) -> Result<Plan> {
+    let changes = &machine.arriving;
     let mut notes = Vec::new();
-    judge_identity(request, source, destination, &mut notes)?;
+    judge_identity(request, source, destination, machine, &mut notes)?;
+    notes.extend(reach::notes(request, machine, source, destination));
     let memory = source.presence.as_ref().map(|presence| presence.memory).unwrap_or_default();
-    judge_machine(request, destination, arriving, memory, &mut notes)?;
-    judge_links(request, source, destination, arriving, &mut notes)?;
+    fits::judge_machine(request, source, destination, arriving, memory, &mut notes)?;
+    notes.extend(arriving.notes.iter().cloned());
+    if source.checkpoints > 0 {
+        notes.push(format!(
+            "its checkpoints ({}) are not moved: the next backup has to be a full one",
+            source.checkpoints
+        ));
+    }
+    judge_links(request, source, destination, arriving, machine, &mut notes)?;
     let (volumes, read_only) = judge_disks(request, source, destination, arriving, &mut notes)?;
 
     let unreadable = super::survey::unreadable;
@@ -163,6 +185,8 @@ pub(super) fn judge(
         memory,
         storage: volumes.iter().fold(0, |sum, volume| sum.saturating_add(volume.capacity)),
         notes: notes.iter().map(|note| plain(note)).collect(),
+        expected_pause: None,
+        dirty_rate: None,
         definition_diff: arriving::diff(
             &source.shown_xml,
             &shown,
@@ -177,6 +201,8 @@ pub(super) fn judge(
         autostart: source.autostart,
         volumes,
         read_only,
+        source_uuid: source.machine_uuid.clone(),
+        destination_uuid: destination.machine_uuid.clone(),
     })
 }
 
@@ -184,6 +210,7 @@ fn judge_identity(
     request: &MigrationRequest,
     source: &Source,
     destination: &Destination,
+    machine: &Machine,
     notes: &mut Vec<String>,
 ) -> Result<()> {
     let name = &request.destination;
@@ -196,16 +223,29 @@ fn judge_identity(
             "if they are not, give each its own `host_uuid` in libvirtd.conf; libvirt itself refuses too",
         ));
     }
-    if let Some(namesake) = destination.namesake.as_ref().filter(|found| !same_uuid(found, &request.uuid)) {
+    let virsh = format!("virsh -c '{}'", machine.uri);
+    let vm = &source.domain;
+    let other = destination.namesake.as_ref().filter(|found| !same_uuid(&found.uuid, &request.uuid));
+    if let Some(namesake) = other {
+        let state = namesake.state;
         return Err(refused(
-            format!("another vm named `{}` ({namesake}) is on `{name}`", source.domain),
-            "rename or remove it there",
+            format!("another vm named `{vm}` ({}, {state}) is on `{name}`", namesake.uuid),
+            match state {
+                VmState::ShutOff => format!(
+                    "rename it (`{virsh} domrename {vm} NEW`) or remove its definition (`{virsh} undefine {vm}`)"
+                ),
+                _ => "it is in use: choose another destination, or stop and rename it there".to_owned(),
+            },
         ));
+    }
+    if let Some(leftover) = &destination.leftover {
+        judge_leftover(request, vm, leftover, &virsh)?;
     }
     match destination.presence.as_ref().map(|presence| presence.state) {
         None | Some(VmState::Absent) => {}
         Some(VmState::ShutOff) => notes.push(format!(
-            "`{name}` has an inactive definition of the vm already; the migration replaces it"
+            "`{name}` has an inactive definition of the vm already; the migration replaces it (`{virsh} dumpxml \
+             {vm}` shows it)"
         )),
         Some(state) => {
             return Err(refused(
@@ -217,65 +257,36 @@ fn judge_identity(
     Ok(())
 }
 
+/// libvirt replaces an inactive definition of the very VM, but not what hangs on it.
+fn judge_leftover(request: &MigrationRequest, vm: &str, leftover: &Leftover, virsh: &str) -> Result<()> {
+    let (name, Leftover { name: old, managed_save, snapshots }) = (&request.destination, leftover);
+    let whose = format!("`{name}` has an inactive definition of the vm");
+    if old != vm {
+        return Err(refused(
+            format!("{whose} under another name, `{old}`, which libvirt does not replace"),
+            format!("remove it: `{virsh} undefine {old}`"),
+        ));
+    }
+    if *managed_save {
+        return Err(refused(
+            format!(
+                "{whose} with saved memory, which a later start would bring back on disks that have gone on"
+            ),
+            format!("discard it: `{virsh} managedsave-remove {vm}`"),
+        ));
+    }
+    if *snapshots > 0 {
+        return Err(refused(
+            format!("{whose} with {snapshots} snapshots of another time"),
+            format!("forget them: `{virsh} undefine --snapshots-metadata {vm}`"),
+        ));
+    }
+    Ok(())
+}
+
 pub(super) fn same_uuid(a: &str, b: &str) -> bool {
     let bare = |uuid: &str| uuid.replace('-', "").to_ascii_lowercase();
     bare(a) == bare(b)
-}
-
-fn judge_machine(
-    request: &MigrationRequest,
-    destination: &Destination,
-    arriving: &Definition,
-    memory: u64,
-    notes: &mut Vec<String>,
-) -> Result<()> {
-    let name = &request.destination;
-    domain_xml::supports(&destination.capabilities, arriving).map_err(|lacks| {
-        refused(
-            format!("`{name}` cannot run the vm: {lacks}"),
-            "choose another destination, or install what it lacks",
-        )
-    })?;
-    let free = destination.memory.saturating_sub(destination.memory_given);
-    let needed = memory.saturating_add(request.options.beside);
-    if needed > free {
-        let others = match request.options.beside {
-            0 => String::new(),
-            beside => format!(", and {} MiB are needed for others of this run", beside >> 20),
-        };
-        return Err(refused(
-            format!(
-                "`{name}` has {} MiB for vms that are not given yet, and the vm needs {} MiB{others}",
-                free >> 20,
-                memory >> 20
-            ),
-            "stop or move other vms there, or choose another destination",
-        ));
-    }
-    if arriving.hugepages {
-        notes.push(format!("the vm uses huge pages; whether `{name}` has enough of them is not checked"));
-    }
-    match &destination.cpu_fits {
-        None | Some(Ok(true)) => {}
-        Some(Ok(false)) => {
-            return Err(refused(
-                format!("the CPU of `{name}` lacks something that the vm uses"),
-                "choose another destination, or give the vm a CPU model that both machines have and restart it",
-            ));
-        }
-        Some(Err(why)) => {
-            notes.push(format!("the vm's CPU could not be compared with that of `{name}`: {why}"));
-        }
-    }
-    for (element, set) in &arriving.cpu_sets {
-        if let Some(highest) = domain_xml::highest_cpu(set).filter(|highest| *highest >= destination.cpus) {
-            return Err(refused(
-                format!("{element} names CPU {highest}, and `{name}` has {} CPUs", destination.cpus),
-                format!("declare the pinning under `arriving:` of machine `{name}`"),
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn judge_links(
@@ -283,36 +294,69 @@ fn judge_links(
     source: &Source,
     destination: &Destination,
     arriving: &Definition,
+    machine: &Machine,
     notes: &mut Vec<String>,
 ) -> Result<()> {
     let name = &request.destination;
-    let missing = |kind: &str, link: &str, mac: &str| {
+    let missing = |element: &str, link: &str, mac: &str, there: &[String]| {
+        let there = match there {
+            [] => String::new(),
+            _ => format!("; it has {}", listed(there)),
+        };
         refused(
-            format!("`{name}` has no active {kind} `{link}` for the interface {mac}"),
+            format!("`{name}` has no active {element} `{link}` for the interface {mac}{there}"),
             format!("create it there, or declare its name there under `arriving:` of machine `{name}`"),
         )
     };
     for interface in &arriving.interfaces {
+        let mac = &interface.mac;
         match &interface.link {
-            Link::Network(network) if destination.networks.get(network) != Some(&true) => {
-                return Err(missing("network", network, &interface.mac));
-            }
+            Link::Network(network) => match destination.networks.get(network) {
+                Some(NetworkSeen::Active(mode)) if mode == "hostdev" => {
+                    return Err(refused(
+                        format!(
+                            "network `{network}` of `{name}` hands out SR-IOV functions (<forward mode='hostdev'>), and \
+                             the interface {mac} is none"
+                        ),
+                        format!("declare another network under `arriving:` of machine `{name}`"),
+                    ));
+                }
+                Some(NetworkSeen::Active(_)) => {}
+                Some(NetworkSeen::Inactive) => {
+                    return Err(refused(
+                        format!("network `{network}` for the interface {mac} is not active on `{name}`"),
+                        format!("start it: `virsh -c '{}' net-start {network}`", machine.uri),
+                    ));
+                }
+                Some(NetworkSeen::Absent) | None => {
+                    return Err(missing("network", network, mac, &destination.network_names));
+                }
+            },
             Link::Device(device) => match destination.devices.get(device).copied().flatten() {
                 Some(true) => {}
-                // An interface driver that does not know a device which surely exists (the VM
-                // is plugged into it) is not to be believed about the destination's either.
+                // A driver that does not know a device which surely exists (the VM is plugged
+                // into it) is not to be believed about the destination's either.
                 Some(false) if !source.known_devices.is_empty() => {
-                    return Err(missing("bridge or device", device, &interface.mac));
+                    return Err(missing("bridge or device", device, mac, &destination.device_names));
                 }
                 _ => notes.push(format!(
                     "whether `{name}` has the bridge or device `{device}` cannot be asked; without it the migration \
                      fails and the vm stays"
                 )),
             },
-            _ => {}
+            Link::Other => {}
         }
     }
     Ok(())
+}
+
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let mut listed: Vec<_> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    if names.len() > SHOWN {
+        listed.push(format!("{} more", names.len() - SHOWN));
+    }
+    listed.join(", ")
 }
 
 fn judge_disks(

@@ -2,11 +2,16 @@
 //!
 //! `virDomainAbortJob` is missing from the crate, and its `get_job_stats` makes a `Vec` from the
 //! null pointer that libvirt gives when no job runs (which aborts a debug build and is undefined
-//! behaviour in a release build).
+//! behaviour in a release build). Also missing: block jobs, checkpoints, the dirty rate, and the
+//! comparison of CPUs that asks the hypervisor.
 
-use std::{ffi::CStr, ptr, time::Duration};
+use std::{
+    ffi::{CStr, CString},
+    ptr,
+    time::Duration,
+};
 
-use virt::{domain::Domain, error::Error, sys};
+use virt::{connect::Connect, domain::Domain, error::Error, sys};
 
 /// What libvirt says of a domain's background job. Bytes and bytes per second.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,22 +106,38 @@ fn job(domain: &Domain, flags: u32) -> Result<Option<Job>, Error> {
     }
     let mut job = Job { kind, ..Job::default() };
     if !params.is_null() {
-        let length = usize::try_from(count).unwrap_or(0);
         // SAFETY: after success with a pointer that is not null, libvirt has put `count`
         // initialised parameters there, which stay ours until virTypedParamsFree below.
-        for param in unsafe { std::slice::from_raw_parts(params, length) } {
-            // SAFETY: `field` is an array of the parameter itself, and libvirt ends every
-            // name in it with a zero byte.
-            let name = unsafe { CStr::from_ptr(param.field.as_ptr()) };
-            if let Some(value) = number(param) {
-                job.set(name, value);
-            }
-        }
+        unsafe { each_number(params, count, |name, value| job.set(name, value)) };
         // SAFETY: `params` and `count` are as libvirt gave them and are not used afterwards;
         // what was read from them was copied.
         unsafe { sys::virTypedParamsFree(params, count) };
     }
     Ok((kind != sys::VIR_DOMAIN_JOB_NONE as i32).then_some(job))
+}
+
+/// Give every whole-number parameter to `take`.
+///
+/// # Safety
+/// `params` points to `count` parameters that libvirt has initialised, or is null.
+unsafe fn each_number(
+    params: *const sys::virTypedParameter,
+    count: std::ffi::c_int,
+    mut take: impl FnMut(&CStr, u64),
+) {
+    if params.is_null() {
+        return;
+    }
+    let length = usize::try_from(count).unwrap_or(0);
+    // SAFETY: as the caller promises.
+    for param in unsafe { std::slice::from_raw_parts(params, length) } {
+        // SAFETY: `field` is an array of the parameter itself, and libvirt ends every name in it
+        // with a zero byte.
+        let name = unsafe { CStr::from_ptr(param.field.as_ptr()) };
+        if let Some(value) = number(param) {
+            take(name, value);
+        }
+    }
 }
 
 /// The value of a whole-number parameter; `None` for the other kinds, and for a negative value,
@@ -153,6 +174,119 @@ pub(super) fn abort_job(domain: &Domain) -> Result<(), Error> {
     Ok(())
 }
 
+/// What a block job does with a disk; `None` when none works on it. One of
+/// `VIR_DOMAIN_BLOCK_JOB_TYPE_*`.
+pub(super) fn block_job(domain: &Domain, disk: &str) -> Result<Option<u32>, Error> {
+    // A name with a zero byte is no disk's.
+    let Ok(disk) = CString::new(disk) else { return Ok(None) };
+    let mut info = sys::virDomainBlockJobInfo { type_: 0, bandwidth: 0, cur: 0, end: 0 };
+    // SAFETY: `domain` holds a reference to a live virDomain, `disk` ends with a zero byte, and
+    // `info` is a local that outlives the call.
+    let found = unsafe { sys::virDomainGetBlockJobInfo(domain.as_ptr(), disk.as_ptr(), &mut info, 0) };
+    match found {
+        1 => Ok(Some(info.type_ as u32)),
+        0 => Ok(None),
+        _ => Err(Error::last_error()),
+    }
+}
+
+/// How many checkpoints `domain` has.
+pub(super) fn checkpoints(domain: &Domain) -> Result<usize, Error> {
+    // SAFETY: `domain` holds a reference to a live virDomain. With a null pointer libvirt only
+    // counts, so there is no list to free.
+    let count = unsafe { sys::virDomainListAllCheckpoints(domain.as_ptr(), ptr::null_mut(), 0) };
+    usize::try_from(count).map_err(|_| Error::last_error())
+}
+
+/// Let the hypervisor measure how fast the guest writes its memory. Returns at once; sampling
+/// pages pauses nobody.
+pub(super) fn start_dirty_rate(domain: &Domain, seconds: u8) -> Result<(), Error> {
+    let flags = sys::VIR_DOMAIN_DIRTYRATE_MODE_PAGE_SAMPLING;
+    // SAFETY: `domain` holds a reference to a live virDomain; nothing else is a pointer.
+    if unsafe { sys::virDomainStartDirtyRateCalc(domain.as_ptr(), seconds.into(), flags) } < 0 {
+        return Err(Error::last_error());
+    }
+    Ok(())
+}
+
+/// The result of the last such measurement in bytes per second; `None` while it goes on, or when
+/// there was none.
+pub(super) fn dirty_rate(domain: &Domain) -> Result<Option<u64>, Error> {
+    let mut domains = [domain.as_ptr(), ptr::null_mut()];
+    let mut records: *mut sys::virDomainStatsRecordPtr = ptr::null_mut();
+    // SAFETY: `domains` is a list of one live virDomain, ended by a null pointer as libvirt wants
+    // it; `records` is a local. libvirt allocates the records itself.
+    let count = unsafe {
+        sys::virDomainListGetStats(domains.as_mut_ptr(), sys::VIR_DOMAIN_STATS_DIRTYRATE, &mut records, 0)
+    };
+    if count < 0 {
+        return Err(Error::last_error());
+    }
+    if records.is_null() {
+        return Ok(None);
+    }
+    let (mut status, mut rate) = (None, None);
+    if count > 0 {
+        // SAFETY: libvirt has put `count` pointers to records there, of which we read the first;
+        // they stay ours until virDomainStatsRecordListFree below.
+        let record = unsafe { &**records };
+        let mut take = |name: &CStr, value| {
+            if name == sys::VIR_DOMAIN_STATS_DIRTYRATE_CALC_STATUS {
+                status = Some(value);
+            } else if name == sys::VIR_DOMAIN_STATS_DIRTYRATE_MEGABYTES_PER_SECOND {
+                rate = Some(value);
+            }
+        };
+        // SAFETY: `params` and `nparams` of a record belong together.
+        unsafe { each_number(record.params, record.nparams, &mut take) };
+    }
+    // SAFETY: `records` is as libvirt gave it and is not used afterwards.
+    unsafe { sys::virDomainStatsRecordListFree(records) };
+    let measured = status == Some(u64::from(sys::VIR_DOMAIN_DIRTYRATE_MEASURED));
+    // libvirt's "megabytes" are QEMU's MiB.
+    Ok(rate.filter(|_| measured).map(|rate| rate.saturating_mul(1 << 20)))
+}
+
+/// A guest's kind, as the hypervisor needs it to say which CPU it could give.
+pub(super) struct Kind<'a> {
+    /// The machine's own choice when empty.
+    pub emulator: &'a str,
+    pub arch: &'a str,
+    pub machine: &'a str,
+    /// `kvm`, `qemu` …
+    pub kind: &'a str,
+}
+
+/// Compare a CPU with the one that the machine's *hypervisor* can give to guests of that kind.
+///
+/// The answer is one of `VIR_CPU_COMPARE_*`. An incompatible CPU is an error whose text names
+/// the features that are missing. (`virConnectCompareCPU` would compare with the bare processor,
+/// which lacks what KVM adds, such as `hypervisor`: no running guest's CPU fits that.)
+pub(super) fn compare_hypervisor_cpu(connect: &Connect, kind: &Kind<'_>, cpu: &str) -> Result<i32, Error> {
+    let text = |text: &str| (!text.is_empty()).then(|| CString::new(text).ok()).flatten();
+    let (emulator, arch) = (text(kind.emulator), text(kind.arch));
+    let (machine, virt) = (text(kind.machine), text(kind.kind));
+    let cpu = text(cpu).unwrap_or_default();
+    let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
+    // SAFETY: `connect` holds a reference to a live virConnect; every text is null or ends with a
+    // zero byte, and all of them outlive the call.
+    let result = unsafe {
+        sys::virConnectCompareHypervisorCPU(
+            connect.as_ptr(),
+            pointer(&emulator),
+            pointer(&arch),
+            pointer(&machine),
+            pointer(&virt),
+            cpu.as_ptr(),
+            sys::VIR_CONNECT_COMPARE_CPU_FAIL_INCOMPATIBLE,
+        )
+    };
+    if result == sys::VIR_CPU_COMPARE_ERROR {
+        return Err(Error::last_error());
+    }
+    Ok(result)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +320,19 @@ mod tests {
         assert_eq!(number(&int), Some(7));
         let text = param(|p| p.type_ = sys::VIR_TYPED_PARAM_STRING as i32);
         assert_eq!(number(&text), None);
+    }
+
+    #[test]
+    fn a_driver_without_such_calls_refuses_them_and_nothing_worse() {
+        let connect = Connect::open(Some("test:///default")).expect("test driver");
+        let domain = Domain::lookup_by_name(&connect, "test").expect("its domain");
+        assert!(block_job(&domain, "vda").is_err());
+        assert_eq!(block_job(&domain, "v\0da"), Ok(None));
+        assert!(start_dirty_rate(&domain, 1).is_err());
+        assert!(!matches!(dirty_rate(&domain), Ok(Some(_))));
+        assert!(!matches!(checkpoints(&domain), Ok(1..)));
+        let kind = Kind { emulator: "", arch: "x86_64", machine: "", kind: "kvm" };
+        assert!(compare_hypervisor_cpu(&connect, &kind, "<cpu/>").is_err());
     }
 
     /// The test driver has no jobs at all; what matters is that asking is an answer and not the

@@ -12,7 +12,7 @@ use crate::{
     model::{MachineName, VmName, VmState},
     providers::{
         Hypervisor, Migration, MigrationEnd, MigrationFigures, MigrationRequest, Preflight, Presence,
-        Progress, ProviderError, Result, Settled,
+        Progress, ProviderError, Result, Settled, pause,
     },
 };
 
@@ -44,7 +44,23 @@ impl Hypervisor for SimHypervisor {
 
     async fn preflight(&self, request: &MigrationRequest) -> Result<Preflight> {
         let request = request.clone();
-        self.world.look(move |state| state.preflight(&request)).await?
+        self.world
+            .look(move |state| {
+                let mut found = state.preflight(&request)?;
+                let cap = request.options.bandwidth.unwrap_or(u64::MAX);
+                let dirty_rate = state.dirty_rate(&request.vm);
+                found.dirty_rate = Some(dirty_rate);
+                found.expected_pause = Some(pause::expected(&pause::Copy {
+                    memory: found.memory,
+                    working_set: state.vms.get(&request.vm).map(|vm| vm.working_set),
+                    dirty_rate: Some(dirty_rate),
+                    bandwidth: Some(state.link.min(cap)),
+                    link: Some(state.link),
+                    max_pause: request.options.max_pause,
+                }));
+                Ok(found)
+            })
+            .await?
     }
 
     async fn migrate(&self, request: &MigrationRequest) -> Result<Box<dyn Migration>> {

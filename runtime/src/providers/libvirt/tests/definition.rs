@@ -1,8 +1,11 @@
 //! What is compared and restored after a move.
 
 use super::{
-    super::domain_xml::{
-        Definition, Disk, DiskSource, Link, definition, highest_cpu, machine_uuid, supports,
+    super::{
+        capabilities::{machine_uuid, supports},
+        domain_xml::{
+            Cpu, Definition, Disk, DiskSource, HugePages, Link, Secret, definition, forward_mode, highest_cpu,
+        },
     },
     domain,
 };
@@ -20,7 +23,7 @@ fn reads_what_the_vm_is() {
     let read = read("");
     assert_eq!((read.kind.as_str(), read.arch.as_str()), ("kvm", "x86_64"));
     assert_eq!((read.machine.as_str(), read.vcpus), ("pc-q35-7.2", 2));
-    assert!(read.disks.is_empty() && read.immovable.is_empty() && !read.hugepages);
+    assert!(read.disks.is_empty() && read.immovable.is_empty() && read.hugepages.is_none());
 }
 
 #[test]
@@ -89,57 +92,83 @@ fn reads_what_interfaces_are_plugged_into() {
 }
 
 #[test]
-fn names_each_device_that_cannot_move() {
-    for (xml, element) in [
-        ("<hostdev mode='subsystem' type='pci'/>", "<hostdev type='pci'>"),
-        ("<hostdev mode='subsystem' type='usb'/>", "<hostdev type='usb'>"),
-        (
-            "<interface type='hostdev'><mac address='52:54:00:00:00:01'/></interface>",
-            "<interface type='hostdev'> 52:54:00:00:00:01",
-        ),
-        ("<interface type='vhostuser'/>", "<interface type='vhostuser'> "),
-        ("<interface type='vdpa'/>", "<interface type='vdpa'> "),
-        (
-            "<filesystem type='mount'><driver type='virtiofs'/><target dir='share'/></filesystem>",
-            "<filesystem> `share` virtiofs",
-        ),
-        ("<shmem name='m'/>", "<shmem> `m`"),
-        ("<memory model='nvdimm'/>", "<memory model='nvdimm'>"),
-        ("<tpm><backend type='passthrough'/></tpm>", "<tpm> passthrough"),
-        ("<smartcard mode='host'/>", "<smartcard>"),
-        ("<serial type='dev'><source path='/dev/ttyS0'/></serial>", "<serial type='dev'>"),
-    ] {
-        let read = read(xml);
-        assert_eq!(read.immovable.len(), 1, "{xml}");
-        assert_eq!(read.immovable[0].element, element);
-        assert!(!read.immovable[0].remedy.is_empty());
+fn the_cpu_is_compared_only_where_the_machine_has_to_have_it() {
+    let cpu = |xml: &str| definition(xml).expect("a definition").cpu;
+    let Cpu::Named(named) = cpu(&domain("")) else { panic!("it has a name") };
+    assert!(named.starts_with("<cpu mode='custom'") && named.ends_with("</cpu>"), "{named}");
+    assert_eq!(cpu(&domain("").replace("type='kvm'", "type='qemu'")), Cpu::Unchecked);
+    assert_eq!(cpu(&domain("").replace("check='full'", "check='none'")), Cpu::Unchecked);
+    assert_eq!(cpu("<domain type='kvm'><name>a</name></domain>"), Cpu::Unchecked);
+    // libvirt writes check='none' here, and means that it has nothing to compare with.
+    for mode in ["host-passthrough", "maximum"] {
+        let own = format!("<domain type='kvm'><cpu mode='{mode}' check='none' migratable='on'/></domain>");
+        assert_eq!(cpu(&own), Cpu::Passthrough);
+        assert_eq!(cpu(&own.replace("kvm", "qemu")), Cpu::Unchecked);
     }
 }
 
 #[test]
-fn common_devices_can_move() {
-    let read = read(
-        "<shmem name='m' role='master'/><memory model='dimm'/><tpm><backend type='emulator'/></tpm>
-         <serial type='pty'/><console type='pty'/><graphics type='vnc'/><rng model='virtio'/>
-         <memballoon model='virtio'/><controller type='usb'/><channel type='unix'/><video/>",
+fn reads_what_the_machine_has_to_have() {
+    let with = |inside: &str| {
+        let xml = domain("").replace("</domain>", &format!("{inside}</domain>"));
+        definition(&xml).expect("a definition")
+    };
+    let pages = |inside: &str| {
+        with(&format!("<memoryBacking><hugepages>{inside}</hugepages></memoryBacking>")).hugepages
+    };
+    assert_eq!(pages(""), Some(HugePages { sizes: vec![] }));
+    let two = "<page size='2' unit='MiB' nodeset='0'/><page size='1' unit='G'/><page size='64'/>";
+    assert_eq!(pages(two), Some(HugePages { sizes: vec![2048, 1 << 20, 64] }));
+    // No size that anybody could mean.
+    assert_eq!(pages("<page size='99999999999999999999'/>"), Some(HugePages { sizes: vec![] }));
+
+    let clock = "<clock><timer name='rtc' frequency='1'/><timer name='tsc' frequency='2500'/></clock>";
+    assert_eq!(with(clock).tsc_frequency, Some(2500));
+    assert_eq!(with("<clock><timer name='tsc'/></clock>").tsc_frequency, None);
+    assert_eq!(
+        with("<numatune><memory mode='strict' nodeset='0-1'/><memnode cellid='0' nodeset='3'/></numatune>")
+            .node_sets,
+        [
+            ("<numatune><memory>".to_owned(), "0-1".to_owned()),
+            ("<numatune><memnode>".to_owned(), "3".to_owned())
+        ]
     );
-    assert_eq!(read.immovable, []);
+    let labels = "<seclabel type='dynamic' model='apparmor'/><seclabel type='none' model='selinux'/>
+                  <seclabel type='static' model='none'/><seclabel type='dynamic' model='dac'/>";
+    assert_eq!(with(labels).label_models, ["apparmor", "dac"]);
 }
 
 #[test]
-fn a_guest_with_encrypted_memory_cannot_move() {
-    let xml = domain("").replace("</domain>", "<launchSecurity type='sev'/></domain>");
-    assert_eq!(definition(&xml).expect("a definition").immovable[0].element, "<launchSecurity>");
+fn reads_the_secrets_of_devices() {
+    let read = read(
+        "<emulator>/usr/bin/qemu</emulator>
+         <disk type='network'><source protocol='rbd'/><target dev='vda'/>
+           <auth username='u'><secret type='ceph' uuid='s-1'/></auth></disk>
+         <disk type='network'><source protocol='iscsi'><auth><secret type='iscsi' usage='lab'/></auth></source>
+           <target dev='vdb'/></disk>
+         <tpm><backend type='emulator'><encryption secret='s-2'/></backend></tpm>
+         <disk type='file'><source file='/a'/><target dev='vdc'/></disk>",
+    );
+    let uuid = |uuid: &str| Secret::Uuid(uuid.to_owned());
+    assert_eq!(
+        read.secrets,
+        [
+            ("<disk> `vda`".to_owned(), uuid("s-1")),
+            ("<disk> `vdb`".to_owned(), Secret::Usage("iscsi".to_owned(), "lab".to_owned())),
+            ("<tpm>".to_owned(), uuid("s-2")),
+        ]
+    );
+    assert!(read.emulated_tpm);
+    assert_eq!(read.emulator, "/usr/bin/qemu");
 }
 
 #[test]
-fn the_cpu_is_compared_only_where_the_machine_has_to_have_it() {
-    let checked = |xml: &str| definition(xml).expect("a definition").checked_cpu;
-    let cpu = checked(&domain("")).expect("is compared");
-    assert!(cpu.starts_with("<cpu mode='custom'") && cpu.ends_with("</cpu>"), "{cpu}");
-    assert_eq!(checked(&domain("").replace("type='kvm'", "type='qemu'")), None);
-    assert_eq!(checked(&domain("").replace("check='full'", "check='none'")), None);
-    assert_eq!(checked("<domain type='kvm'><name>a</name></domain>"), None);
+fn reads_how_a_network_reaches_the_world() {
+    let mode = |xml: &str| forward_mode(&format!("<network><name>n</name>{xml}</network>"));
+    assert_eq!(mode(""), None);
+    assert_eq!(mode("<forward/>").as_deref(), Some("nat"));
+    assert_eq!(mode("<forward mode='hostdev' managed='yes'/>").as_deref(), Some("hostdev"));
+    assert_eq!(forward_mode("<network"), None);
 }
 
 #[test]

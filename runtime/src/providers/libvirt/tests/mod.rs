@@ -1,11 +1,43 @@
 //! Tests that need no hypervisor of their own. Real migrations are the lab's.
 
 mod arriving;
+mod blockers;
 mod definition;
+mod fits;
+mod owners;
 mod preflight;
 mod provider;
+mod reach;
 mod real;
 mod storage;
+
+use crate::{
+    inventory::{ArrivingChanges, Machine, MigrationTls},
+    model::{MachineName, VmName},
+    providers::{MigrateOptions, MigrationRequest},
+};
+
+const UUID: &str = "aaaaaaaa-0000-0000-0000-000000000001";
+
+fn request() -> MigrationRequest {
+    MigrationRequest {
+        vm: VmName::new("web"),
+        uuid: UUID.to_owned(),
+        source: MachineName::new("one"),
+        destination: MachineName::new("two"),
+        options: MigrateOptions::default(),
+    }
+}
+
+fn machine(uri: &str) -> Machine {
+    Machine {
+        uri: uri.to_owned(),
+        peer_uri: None,
+        migrate_uri: None,
+        migration_tls: MigrationTls::Off,
+        arriving: ArrivingChanges::default(),
+    }
+}
 
 /// A definition as libvirt writes one, with `devices` in it.
 fn domain(devices: &str) -> String {

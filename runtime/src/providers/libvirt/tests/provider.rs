@@ -2,7 +2,10 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use super::super::{Libvirt, connect::Connections};
+use super::super::{
+    Libvirt,
+    connect::{Connections, identity},
+};
 use crate::{
     inventory::{ArrivingChanges, Machine, MigrationTls, Vm},
     model::{MachineName, VmName, VmState},
@@ -107,4 +110,16 @@ async fn a_silent_machine_costs_its_deadline_and_a_bounded_number_of_threads() {
         assert_eq!(ask().await, "no connection within 100ms");
     }
     assert_eq!(ask().await, "4 earlier calls are still without an answer");
+}
+
+#[tokio::test]
+async fn an_address_is_asked_whose_it_is_and_not_waited_for_long() {
+    let (name, long) = (MachineName::new("peer"), Duration::from_secs(20));
+    // The test driver answers, and has no uuid of its own.
+    assert_eq!(identity(&name, "test:///default", long).await, None);
+    assert_eq!(identity(&name, "qemu+tcp://[::1]:1/system", long).await, None);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let uri = format!("qemu+tcp://127.0.0.1:{port}/system");
+    assert_eq!(identity(&name, &uri, Duration::from_millis(100)).await, None);
 }

@@ -8,7 +8,7 @@
 
 use std::{env, time::Duration};
 
-use super::super::Libvirt;
+use super::super::{Libvirt, survey::free_pages};
 use crate::{
     inventory::{ArrivingChanges, Machine, MigrationTls, Vm},
     model::{MachineName, VmName, VmState},
@@ -27,6 +27,11 @@ struct Real {
 impl Real {
     /// The VM is looked for on both machines; the one that runs it is the source.
     async fn find() -> Self {
+        Self::with_peer(None).await
+    }
+
+    /// `peer` is the `peer-uri` of the second machine.
+    async fn with_peer(peer: Option<String>) -> Self {
         let machine = |variable: &str| Machine {
             uri: env::var(variable).unwrap_or_else(|_| panic!("{variable} names a machine")),
             peer_uri: None,
@@ -36,8 +41,9 @@ impl Real {
         };
         let (one, two) = (MachineName::new("one"), MachineName::new("two"));
         let domain = env::var("LEAPFROG_LIBVIRT_VM").expect("LEAPFROG_LIBVIRT_VM names a vm");
-        let machines =
-            [(one.clone(), machine("LEAPFROG_LIBVIRT_ONE")), (two.clone(), machine("LEAPFROG_LIBVIRT_TWO"))];
+        let mut two_machine = machine("LEAPFROG_LIBVIRT_TWO");
+        two_machine.peer_uri = peer;
+        let machines = [(one.clone(), machine("LEAPFROG_LIBVIRT_ONE")), (two.clone(), two_machine)];
         let vm = Vm { domain, ..Vm::default() };
         let libvirt = Libvirt::new(machines.into(), [(VmName::new("vm"), vm)].into());
         for (source, destination) in [(&one, &two), (&two, &one)] {
@@ -124,5 +130,40 @@ async fn a_real_vm_is_aborted_timed_out_and_moved_there_and_back() {
         assert!(figures.transferred > 0);
         assert_eq!(real.states().await, [VmState::Absent, VmState::Running]);
         (real.source, real.destination) = (real.destination, real.source);
+    }
+}
+
+/// Nothing is moved: what a preflight says of a VM that can move, there and back.
+#[tokio::test]
+#[ignore = "needs two libvirt machines, see above"]
+async fn a_real_vm_is_looked_at_and_measured() {
+    let real = Real::find().await;
+    // A daemon that has just started first asks QEMU what it can do, for seconds.
+    real.libvirt.preflight(&real.request(MigrateOptions::default())).await.expect("a preflight");
+    let began = std::time::Instant::now();
+    let found = real.libvirt.preflight(&real.request(MigrateOptions::default())).await.expect("a preflight");
+    println!("{:?}, without a measurement", began.elapsed());
+    assert!(found.memory > 0 && found.dirty_rate.is_none());
+    assert_eq!(found.expected_pause, Some(crate::providers::pause::DEFAULT_MAX_PAUSE));
+
+    let measure = MigrateOptions { measure: true, bandwidth: Some(1 << 30), ..MigrateOptions::default() };
+    let found = real.libvirt.preflight(&real.request(measure)).await.expect("a preflight");
+    assert!(found.dirty_rate.is_some(), "{:?}", found.notes);
+    assert!(found.notes.iter().all(|note| !note.contains("not measured")), "{:?}", found.notes);
+    println!("{:?} for both\n{found:#?}", began.elapsed());
+    assert_eq!(real.states().await, [VmState::Running, VmState::Absent]);
+
+    let connect = virt::connect::Connect::open(env::var("LEAPFROG_LIBVIRT_TWO").ok().as_deref());
+    let connect = connect.expect("a connection of our own");
+    let free = free_pages(&connect, &connect.get_capabilities().expect("capabilities"));
+    assert!(free.contains_key(&4) || free.contains_key(&64), "{free:?}");
+
+    // The second machine's `peer-uri`, as somebody copied it from the first one.
+    let wrong = format!("{}?mode=auto", env::var("LEAPFROG_LIBVIRT_ONE").expect("a machine"));
+    let real = Real::with_peer(Some(wrong)).await;
+    let moved = real.libvirt.preflight(&real.request(MigrateOptions::default())).await;
+    if real.destination == MachineName::new("two") {
+        let refused = moved.expect_err("the source would speak to itself").to_string();
+        assert!(refused.contains("leads to `one` itself"), "{refused}");
     }
 }

@@ -131,6 +131,31 @@ async fn a_smaller_pause_budget_needs_another_pass() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_preflight_expects_the_pause_that_comes() {
+    let pause = |pause| MigrateOptions { max_pause: Some(Duration::from_millis(pause)), ..options() };
+    for (vm, options, dirty) in [
+        ("sip-2", options(), 60),
+        ("sip-1", options(), 300),
+        ("sip-2", pause(100), 60),
+        ("sip-2", MigrateOptions { bandwidth: Some(200 * MIB), ..options() }, 60),
+    ] {
+        let lab = Lab::new(&[]);
+        let request = lab.request(vm, options.clone()).await;
+        let found = lab.world.hypervisor.preflight(&request).await.unwrap();
+        assert_eq!(found.dirty_rate, Some(dirty * MIB));
+        let copy = lab.migrate(vm, options).await;
+        let had = figures(copy.wait(LONG).await.unwrap()).downtime.unwrap();
+        let expected = found.expected_pause.unwrap();
+        assert!(expected.abs_diff(had) < Duration::from_millis(1), "{vm}: {expected:?}, {had:?}");
+    }
+    // One that never ends would need a longer limit than it has.
+    let lab = Lab::new(&[]);
+    let request = lab.request("sip-1", MigrateOptions { bandwidth: Some(200 * MIB), ..options() }).await;
+    let found = lab.world.hypervisor.preflight(&request).await.unwrap();
+    assert_eq!(found.expected_pause, Some(micros(5_120_000)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_copies_share_the_link() {
     let lab = Lab::new(&[("60MiB/s", "0MiB/s")]);
     let (one, two) = (lab.migrate("sip-2", options()).await, lab.migrate("sip-1", options()).await);
