@@ -114,7 +114,8 @@ fn the_shipped_workflow_gives_the_plugins_arguments() {
     let inputs = resolve_inputs(&workflow, &given(&[("pair", "sip"), ("destination", "b")]), &inventory());
     let scope = Scope::new(inputs.unwrap_or_else(|found| panic!("{found}")));
     let arguments = workflow.steps[0].arguments(&scope).map(serde_json::Value::Object);
-    let expected = json!({"pair": "sip", "destination": "b", "options": {"switch-back": false}});
+    let expected =
+        json!({"pair": "sip", "destination": "b", "options": {"switch-back": false, "confirm": false}});
     assert_eq!(arguments.ok(), Some(expected));
     assert_eq!(workflow.steps[0].call.as_deref(), Some("migrate-pair"));
 }
