@@ -6,6 +6,7 @@ mod bad;
 mod cli;
 mod keepalived;
 mod moving;
+mod planning;
 mod ssh;
 mod support;
 mod tidy;

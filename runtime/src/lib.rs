@@ -19,6 +19,7 @@ pub mod engine;
 pub mod imports;
 pub mod inventory;
 pub mod model;
+pub mod plan;
 pub mod probe;
 pub mod providers;
 pub mod report;

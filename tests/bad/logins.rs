@@ -74,6 +74,7 @@ async fn move_pair(inventory: &str) -> (Report, SimWorld, bool) {
         person: Person::Absent,
         cancel,
         crash: None,
+        plan: None,
     };
     let report = execute(request).await.unwrap();
     let run = RunId::parse(&report.run).unwrap();

@@ -5,6 +5,7 @@ use super::*;
 const VERBS: &[&[&str]] = &[
     &[],
     &["check"],
+    &["plan"],
     &["run"],
     &["resume"],
     &["approve"],

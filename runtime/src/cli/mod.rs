@@ -13,6 +13,7 @@ mod cancel;
 mod check;
 mod list;
 mod locks;
+mod plan;
 mod plugin;
 pub mod plugin_build;
 mod probe;
@@ -86,6 +87,8 @@ pub struct Global {
 enum Verb {
     /// Check a workflow against its plugins and an inventory; contacts nothing
     Check(check::Check),
+    /// What a run would do, with estimates and commands; nothing is touched
+    Plan(plan::Plan),
     /// Run a workflow
     Run(run::Run),
     /// Go on with runs whose runner died
@@ -174,6 +177,7 @@ pub fn main() -> ExitCode {
         }),
         Verb::Cancel(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Locks(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
+        Verb::Plan(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::List(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Show(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Trust(verb) => verb.go(&cli.global),

@@ -136,6 +136,8 @@ pub(super) async fn one(
         person,
         cancel,
         crash: Crash::of_the_process(),
+        // It has its plan in its journal.
+        plan: None,
     };
     Ok(run::resume(id, saved, request).await)
 }

@@ -4,6 +4,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
@@ -17,18 +18,19 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     imports::Person,
     inventory::Inventory,
+    plan::{self, About, Follower, Hand, Plan},
     probe::NetProber,
     providers::{World, libvirt::Libvirt, sim, ssh::SshLogin},
     report,
     run::{self, Refusal, Request},
     store::Crash,
     ui::{Form, Screen},
-    workflow::{self, resolve_inputs},
+    workflow::{self, Workflow, resolve_inputs},
 };
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b -i switch-back=true --html report.html\n\nCtrl-C cancels safely: copies under way are aborted and the VMs stay where they are. A second Ctrl-C leaves at once, with exit code 3."
+    after_help = "Examples:\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b -i switch-back=true --html report.html\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b --plan plan.json\n\nCtrl-C cancels safely: copies under way are aborted and the VMs stay where they are. A second Ctrl-C leaves at once, with exit code 3."
 )]
 pub struct Run {
     /// The workflow
@@ -41,6 +43,12 @@ pub struct Run {
     /// Write the report there when the run is over
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Do what this plan says (`leapfrog plan --save FILE`), and stop before anything else
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// How old the plan may be, as 2h or 30m
+    #[arg(long, value_name = "TIME", default_value = "24h", requires = "plan", value_parser = parse_age)]
+    max_age: Duration,
     /// Answer yes to what a procedure asks
     #[arg(long)]
     yes: bool,
@@ -55,10 +63,14 @@ impl Run {
         let inventory = self.inventory.load()?;
         let inputs = resolve_inputs(&workflow, &self.input, &inventory)?;
         let checked = run::check(&workflow, &inventory, &inputs, &global.registry())?;
+        let plan = self.plan(&workflow, &checked, &inputs)?;
         let folder = global.store_dir()?;
         let store = global.open_store()?;
         let inventory = Arc::new(inventory);
-        let world = world(&inventory, &folder, self.new_world)?;
+        if self.new_world {
+            begin_afresh(&inventory, &folder)?;
+        }
+        let world = world(&inventory, &folder, false)?;
         let (stop, cancel) = watch::channel(false);
         let signals = tokio::spawn(listen(stop));
         let request = Request {
@@ -74,11 +86,57 @@ impl Run {
             person: Person::here(self.yes),
             cancel,
             crash: Crash::of_the_process(),
+            plan,
         };
         let outcome = run::execute(request).await;
         signals.abort();
         tell(global, outcome, self.html.as_deref()).await
     }
+
+    /// The plan to follow, if it was made for just this.
+    fn plan(
+        &self,
+        workflow: &Workflow,
+        checked: &run::Checked,
+        inputs: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Option<Hand>, Failure> {
+        let Some(file) = &self.plan else { return Ok(None) };
+        let plan = Plan::load(file)?;
+        let digest = plan::digest(workflow);
+        let about = About {
+            workflow: &workflow.name,
+            workflow_digest: &digest,
+            plugins: &checked.digests(),
+            inputs,
+            now: jiff::Timestamp::now(),
+            max_age: self.max_age,
+        };
+        match plan::unfit(&plan, &about) {
+            None => Ok(Some(Hand::Following(Arc::new(Follower::new(plan))))),
+            Some(why) => Err(Diagnostic::new(why)
+                .hint("make a new plan with `leapfrog plan … --save FILE`, and look at it")
+                .into()),
+        }
+    }
+}
+
+/// Why nothing was begun, as the program's end.
+pub(super) fn refused(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Found(diagnostics) => diagnostics.into(),
+        Refusal::Store(error) => error.into(),
+        cancelled @ Refusal::Cancelled => {
+            let diagnostics = Diagnostics(vec![Diagnostic::new(cancelled.to_string())]);
+            Failure { diagnostics, code: CANCELLED }
+        }
+    }
+}
+
+fn parse_age(text: &str) -> Result<Duration, String> {
+    crate::yaml::parse_duration(text).map_err(|(wrong, hint)| match hint {
+        Some(hint) => format!("{wrong}: {hint}"),
+        None => wrong,
+    })
 }
 
 /// Say how a run ended, and write its report.
@@ -87,15 +145,7 @@ pub(super) async fn tell(
     outcome: Result<report::Report, Refusal>,
     html: Option<&Path>,
 ) -> Outcome {
-    let report = match outcome {
-        Ok(report) => report,
-        Err(Refusal::Found(diagnostics)) => return Err(diagnostics.into()),
-        Err(Refusal::Store(error)) => return Err(error.into()),
-        Err(cancelled @ Refusal::Cancelled) => {
-            let diagnostics = Diagnostics(vec![Diagnostic::new(cancelled.to_string())]);
-            return Err(Failure { diagnostics, code: CANCELLED });
-        }
-    };
+    let report = outcome.map_err(refused)?;
     if !global.json {
         print(&format!("run: {}", report.run));
     }
@@ -117,9 +167,13 @@ pub(super) async fn tell(
 }
 
 pub(super) async fn write_report(file: &Path, report: &report::Report) -> Result<(), Failure> {
-    let page = report::html(report);
+    write_page("report", file, report::html(report)).await
+}
+
+/// Write a page; `what` it is stands in the message when that fails.
+pub(super) async fn write_page(what: &str, file: &Path, page: String) -> Result<(), Failure> {
     let failed = |e: std::io::Error| {
-        Failure::from(Diagnostic::new(format!("the report {} cannot be written: {e}", file.display())))
+        Failure::from(Diagnostic::new(format!("the {what} {} cannot be written: {e}", file.display())))
     };
     if let Some(folder) = file.parent() {
         tokio::fs::create_dir_all(folder).await.map_err(failed)?;
@@ -127,20 +181,33 @@ pub(super) async fn write_report(file: &Path, report: &report::Report) -> Result
     tokio::fs::write(file, page).await.map_err(failed)
 }
 
-/// The world that the inventory describes. Must be called inside the runtime.
-pub(super) fn world(inventory: &Inventory, folder: &Path, new_world: bool) -> Result<World, Failure> {
-    if let Some(simulator) = &inventory.simulator {
-        let file = folder.join("world.json");
-        if new_world {
-            match std::fs::remove_file(&file) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    let message = format!("the simulated world {} cannot be removed: {e}", file.display());
-                    return Err(Diagnostic::new(message).into());
-                }
-                _ => {}
-            }
+/// The file of the simulator's world.
+fn world_file(folder: &Path) -> PathBuf {
+    folder.join("world.json")
+}
+
+/// Remove the simulator's world, if there is a simulator and a world.
+fn begin_afresh(inventory: &Inventory, folder: &Path) -> Result<(), Failure> {
+    if inventory.simulator.is_none() {
+        return Ok(());
+    }
+    let file = world_file(folder);
+    match std::fs::remove_file(&file) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            let message = format!("the simulated world {} cannot be removed: {e}", file.display());
+            Err(Diagnostic::new(message).into())
         }
-        return Ok(sim::world(inventory, Clock::new(simulator.speed), Some(&file))?);
+        _ => Ok(()),
+    }
+}
+
+/// The world that the inventory describes. Must be called inside the runtime. Only to look at it:
+/// a simulated one that nobody has begun yet is not begun either.
+pub(super) fn world(inventory: &Inventory, folder: &Path, only_look: bool) -> Result<World, Failure> {
+    if let Some(simulator) = &inventory.simulator {
+        let file = world_file(folder);
+        let file = (!only_look || file.exists()).then_some(file);
+        return Ok(sim::world(inventory, Clock::new(simulator.speed), file.as_deref())?);
     }
     Ok(World {
         hypervisor: Arc::new(Libvirt::new(inventory.machines.clone(), inventory.vms.clone())),

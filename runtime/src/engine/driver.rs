@@ -105,7 +105,9 @@ impl DriverPlugin {
         };
         match answer {
             Ok(answer) => Ok(answer.map_err(short)),
-            Err(error) if error.is::<crate::store::StoreError>() => Err(error),
+            Err(error) if error.is::<crate::store::StoreError>() || error.is::<crate::plan::Departure>() => {
+                Err(error)
+            }
             Err(error) => {
                 Ok(Err(Error::Unknown(format!("driver {}: {}", self.name(), trap(&error, store.data_mut())))))
             }

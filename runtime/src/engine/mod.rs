@@ -139,6 +139,9 @@ fn trap(error: &wasmtime::Error, state: &mut PluginState) -> String {
     if let Some(error) = error.downcast_ref::<crate::store::StoreError>() {
         return format!("the journal cannot be written: {error}");
     }
+    if let Some(departure) = error.downcast_ref::<crate::plan::Departure>() {
+        return departure.to_string();
+    }
     if error.is::<wasmtime::component::ResourceTableError>() && state.table_is_full() {
         return LimitExceeded::new("handles", format!("more than {} at once", state.limits.handles))
             .to_string();

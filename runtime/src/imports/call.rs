@@ -162,6 +162,7 @@ impl Lane {
             Known::Nothing => false,
         };
         if intent && !lost {
+            context.admit(&self.0.name, call, on, with)?;
             let record = body(&Body::<A, ()> { call, on, with: Some(with), gave: None })?;
             context.journal.note(&self.0.name, n, Kind::Intent, record).await?;
             context.journal.commit().await?;

@@ -46,7 +46,7 @@ impl HostServer for PluginState {
         let server = self.table.get(&server)?.0.clone();
         let context = self.lane.context().clone();
         let allowed = context.inventory.servers.get(&server).map(|s| s.query.as_slice());
-        let run = login::run_allowed(&context, &server, allowed.unwrap_or(&[]), "query", &args, "");
+        let run = login::run_allowed(&context, &server, allowed.unwrap_or(&[]), "query", &args, None);
         let gave = self.lane.call(Function::ServerQuery, server.as_str(), &args, run).await?;
         self.spend_output(gave)
     }
@@ -62,7 +62,8 @@ impl HostServer for PluginState {
         let server = self.table.get(&server)?.0.clone();
         let context = self.lane.context().clone();
         let allowed = context.inventory.servers.get(&server).map(|s| s.execute.as_slice());
-        let run = login::run_allowed(&context, &server, allowed.unwrap_or(&[]), "execute", &args, &stdin);
+        let run =
+            login::run_allowed(&context, &server, allowed.unwrap_or(&[]), "execute", &args, Some(&stdin));
         let with = (&args, stdin.len());
         let gave = self.lane.call(Function::ServerExecute, server.as_str(), &with, run).await?;
         self.spend_output(gave)

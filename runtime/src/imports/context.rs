@@ -18,6 +18,7 @@ use crate::{
     engine::DriverPlugin,
     inventory::Inventory,
     model::{MachineName, PairName, VmName, VmState},
+    plan::{Departure, Hand, Overlay, Start},
     providers::{Migration, MigrationEnd, Presence, ProviderError, World},
     store::Journal,
 };
@@ -49,6 +50,8 @@ pub struct Context {
     followed: Mutex<BTreeSet<VmName>>,
     /// Pairs with a switchover under way.
     switching: Mutex<BTreeSet<PairName>>,
+    /// A plan that is being made, or that this run follows.
+    plan: Option<Hand>,
     /// Nothing new may begin: a copy that is accepted from now on is told to stop.
     winding_down: AtomicBool,
 }
@@ -87,6 +90,7 @@ impl Context {
             jobs: Mutex::new(Vec::new()),
             followed: Mutex::new(BTreeSet::new()),
             switching: Mutex::new(BTreeSet::new()),
+            plan: None,
             winding_down: AtomicBool::new(false),
         }
     }
@@ -97,6 +101,39 @@ impl Context {
         self.effects = AtomicU64::new(replay.effects());
         self.replay = Some(replay);
         self
+    }
+
+    /// With a plan that is being made, or that is followed.
+    pub fn with_plan(mut self, plan: Option<Hand>) -> Self {
+        self.plan = plan;
+        self
+    }
+
+    /// What a plan in the making has done so far, over what the world says.
+    pub(super) fn overlay(&self) -> Option<&Overlay> {
+        self.plan.as_ref().and_then(Hand::overlay)
+    }
+
+    /// Let an effect pass that the plan of this run has at this place; without a plan all do.
+    pub(super) fn admit(
+        &self,
+        lane: &str,
+        call: &str,
+        on: &str,
+        with: &impl serde::Serialize,
+    ) -> wasmtime::Result<()> {
+        let Some(Hand::Following(follower)) = &self.plan else { return Ok(()) };
+        let with =
+            serde_json::to_value(with).map_err(|e| wasmtime::format_err!("what a call was given: {e}"))?;
+        Ok(follower.admit(lane, call, on, &with, || Start::of(&self.facts.report()))?)
+    }
+
+    /// How the run went another way than its plan, if it did.
+    pub fn departure(&self) -> Option<Departure> {
+        match &self.plan {
+            Some(Hand::Following(follower)) => follower.departure(),
+            _ => None,
+        }
     }
 
     pub(super) fn effect_begins(&self) {

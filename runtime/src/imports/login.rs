@@ -33,7 +33,7 @@ impl HostSession for PluginState {
         self.spend(&args)?;
         let session = self.table.get(&session)?.clone();
         let context = self.lane.context().clone();
-        let run = run_in(&context, &session, &args, "");
+        let run = run_in(&context, &session, &args, None);
         let gave = self.lane.call(Function::SessionQuery, session.server.as_str(), &args, run).await?;
         self.spend_output(gave)
     }
@@ -48,7 +48,7 @@ impl HostSession for PluginState {
         self.spend(&args)?;
         let session = self.table.get(&session)?.clone();
         let context = self.lane.context().clone();
-        let run = run_in(&context, &session, &args, &stdin);
+        let run = run_in(&context, &session, &args, Some(&stdin));
         let with = (&args, stdin.len());
         let gave = self.lane.call(Function::SessionExecute, session.server.as_str(), &with, run).await?;
         self.spend_output(gave)
@@ -75,7 +75,7 @@ async fn run_in(
     context: &Context,
     session: &handles::Session,
     args: &[String],
-    stdin: &str,
+    stdin: Option<&str>,
 ) -> Result<Output, Error> {
     match session.closed {
         Some(reason) => Err(Error::Refused(reason.into())),
@@ -83,14 +83,24 @@ async fn run_in(
     }
 }
 
-async fn run(context: &Context, server: &ServerName, args: &[String], stdin: &str) -> Result<Output, Error> {
+/// With a standard input it is a command that changes something, without one a question.
+async fn run(
+    context: &Context,
+    server: &ServerName,
+    args: &[String],
+    stdin: Option<&str>,
+) -> Result<Output, Error> {
     let command = Command {
         args: args.to_vec(),
-        stdin: stdin.as_bytes().to_vec(),
+        stdin: stdin.unwrap_or_default().as_bytes().to_vec(),
         timeout: COMMAND_TIMEOUT,
         output_limit: OUTPUT_LIMIT,
     };
-    let output = context.world.login.run(server, &command).await?;
+    let login = &context.world.login;
+    let output = match stdin {
+        Some(_) => login.execute(server, &command).await?,
+        None => login.run(server, &command).await?,
+    };
     Ok(Output {
         status: output.status,
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -105,7 +115,7 @@ pub async fn run_allowed(
     allowed: &[Vec<String>],
     list: &str,
     args: &[String],
-    stdin: &str,
+    stdin: Option<&str>,
 ) -> Result<Output, Error> {
     if !allowed.iter().any(|pattern| matches(pattern, args)) {
         return Err(Error::Refused(format!(

@@ -269,6 +269,11 @@ pub trait Login: Send + Sync + fmt::Debug {
     /// is not known (sent, then no exit status) is [`ProviderError::Unknown`] or `TimedOut`.
     async fn run(&self, server: &ServerName, command: &Command) -> Result<Output>;
 
+    /// As [`run`](Self::run), for a command that changes something: a repeat would change it again.
+    async fn execute(&self, server: &ServerName, command: &Command) -> Result<Output> {
+        self.run(server, command).await
+    }
+
     /// Make the connection to a server now, so that the first command finds it. Errors come
     /// with the first command; a repeat does nothing.
     async fn open(&self, _server: &ServerName) {}

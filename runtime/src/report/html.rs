@@ -294,7 +294,7 @@ fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// JSON that cannot end the element it stands in, whatever its strings hold.
-fn json(report: &Report) -> String {
+pub(crate) fn json(report: &impl serde::Serialize) -> String {
     // All keys are strings and all numbers finite, so this does not fail; if it did, an empty
     // object would say so better than no page.
     let text = serde_json::to_string(report).unwrap_or_else(|_| "{}".to_owned());

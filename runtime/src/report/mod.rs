@@ -19,6 +19,8 @@ pub(crate) mod samples;
 
 pub use escape::{clip, plain};
 pub use html::html;
+pub(crate) use html::json;
 pub use model::*;
 pub use picture::{Letter, Member, Panel, Picture, pictures};
+pub(crate) use style::STYLE;
 pub use text::{bytes, duration, event_text, gravity, is_routine, summary};

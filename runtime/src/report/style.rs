@@ -3,7 +3,7 @@
 //! them (WCAG 2.1, 1.4.3).
 
 /// The page's one style sheet.
-pub(super) const STYLE: &str = r#"
+pub(crate) const STYLE: &str = r#"
 :root { color-scheme: light dark;
   --paper:#f7f7f5; --card:#ffffff; --ink:#1b2130; --muted:#5a6272; --line:#dfe1e6; --soft:#eef0f3;
   --active:#0b6b52; --active-soft:#d8efe6; --standby:#46588f; --standby-soft:#e2e7f5; --unknown:#8a5300; --unknown-soft:#fbeccf;

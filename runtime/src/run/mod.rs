@@ -36,6 +36,7 @@ use crate::{
     },
     inventory::Inventory,
     model::{PairName, ServerName, VmName},
+    plan::Hand,
     providers::World,
     report::{Outcome, Report, ReportPair, ReportServer},
     store::{Crash, Journal, Kind, RunId, RunState, Store, StoreError},
@@ -60,6 +61,9 @@ pub struct Request {
     pub cancel: tokio::sync::watch::Receiver<bool>,
     /// Where the runner is to die, in a rehearsal or a test.
     pub crash: Option<Crash>,
+    /// The plan that the run follows, or that is made of it. While one is made, nothing is watched.
+    /// A run that goes on after a crash follows the plan that its journal has.
+    pub plan: Option<Hand>,
 }
 
 impl std::fmt::Debug for Request {
@@ -121,6 +125,9 @@ pub async fn execute(mut request: Request) -> Result<Report, Refusal> {
     journal.note(RUN_LANE, 0, Kind::Start, start.to_json()).await?;
     // From here on `show` knows the run, and `resume` can go on with it.
     journal.commit().await?;
+    if let Some(plan @ Hand::Following(_)) = &request.plan {
+        facts.note(false, &plan.to_string());
+    }
     perform(request, journal, facts, compiled, uuids, None, (owner, opening)).await
 }
 
@@ -137,6 +144,7 @@ pub async fn resume(id: &RunId, saved: Saved, mut request: Request) -> Result<Re
             .into());
     };
     saved.same_plugins(id, &request.checked)?;
+    request.plan = saved.plan();
     let opening = open_logins(&request.world, &request.inventory, &request.checked);
     let compiled = compile(&request.engine, &request.checked).await?;
     let epoch = request.store.reopen(id, saved.epoch).await?;
@@ -185,28 +193,35 @@ async fn perform<T>(
     replay: Option<Replay>,
     _until_the_end: T,
 ) -> Result<Report, Refusal> {
-    let Request { workflow, inventory, inputs, checked, world, person, mut cancel, .. } = request;
+    let Request { workflow, inventory, inputs, checked, world, person, mut cancel, plan, .. } = request;
+    let making = matches!(plan, Some(Hand::Making(_)));
     let mut context =
         Context::new(inventory, world, journal.clone(), facts.clone(), person, compiled.drivers, uuids);
     if let Some(replay) = replay {
         context = context.after_a_crash(replay);
     }
-    let context = Arc::new(context);
+    let context = Arc::new(context.with_plan(plan));
     let described = tokio::select! {
         described = describe_drivers(&context) => described,
         _ = cancel.wait_for(|cancel| *cancel) => Err(steps::cancelled(&context).await),
     };
     let mut end = match described {
         Ok(()) => {
-            let watches = probes::start(&context, &checked).await;
+            let watches = if making { None } else { Some(probes::start(&context, &checked).await) };
             let end = steps::walk(&context, &workflow, &checked, &compiled.procedures, inputs, cancel).await;
             context.procedure_is_over();
             context.background_ends().await;
-            probes::stop(&context, watches).await;
+            if let Some(watches) = watches {
+                probes::stop(&context, watches).await;
+            }
             success_that_nobody_saw(&context, end)
         }
         Err(end) => end,
     };
+    if let Some(departure) = context.departure() {
+        // Whatever the plugin made of it.
+        end = End::new(steps::after_a_break(&context), departure.to_string());
+    }
     if end.outcome == Outcome::Waiting {
         return left_to_wait(&journal, &facts, end).await;
     }

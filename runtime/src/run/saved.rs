@@ -11,6 +11,7 @@ use crate::{
     diagnostic::{Diagnostic, Source},
     inventory::{self, Inventory},
     model::VmName,
+    plan::{Follower, Hand, Plan},
     report::Report,
     store::{Kind, Record, RunId, RunState, Store, StoreError, verify_chain},
     workflow::{self, Workflow},
@@ -52,6 +53,9 @@ pub(super) struct Start {
     /// By what `uses:` says.
     plugins: BTreeMap<String, Pinned>,
     uuids: BTreeMap<VmName, String>,
+    /// The plan that it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan: Option<Plan>,
 }
 
 impl Start {
@@ -67,6 +71,10 @@ impl Start {
             inputs: request.inputs.clone(),
             plugins: plugins.collect(),
             uuids: uuids.clone(),
+            plan: match &request.plan {
+                Some(Hand::Following(follower)) => Some(follower.plan().clone()),
+                _ => None,
+            },
         }
     }
 
@@ -87,6 +95,7 @@ pub struct Saved {
     /// It was left on purpose.
     pub(super) waited: bool,
     plugins: BTreeMap<String, Pinned>,
+    plan: Option<Plan>,
 }
 
 impl Saved {
@@ -128,12 +137,19 @@ impl Saved {
             records,
             epoch: row.epoch,
             plugins: start.plugins,
+            plan: start.plan,
         })
     }
 
     /// Where the plugins were, by what `uses:` says.
     pub fn plugin_files(&self) -> BTreeMap<String, PathBuf> {
         self.plugins.iter().map(|(name, pinned)| (name.clone(), pinned.path.clone())).collect()
+    }
+
+    /// The plan that it follows, with the effects that it has begun already.
+    pub(super) fn plan(&self) -> Option<Hand> {
+        let plan = self.plan.clone()?;
+        Some(Hand::Following(Arc::new(Follower::resumed(plan, &self.records))))
     }
 
     /// The plugins' bytes are part of the run.

@@ -92,7 +92,7 @@ pub async fn walk(
 }
 
 /// A procedure that broke off in the middle leaves things as they happen to be.
-fn after_a_break(context: &Context) -> Outcome {
+pub(super) fn after_a_break(context: &Context) -> Outcome {
     if context.effects() == 0 { Outcome::Refused } else { Outcome::NeedsAPerson }
 }
 

@@ -1,0 +1,113 @@
+//! `leapfrog plan`: what a run would do, with nothing touched.
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::Args;
+use tokio::sync::watch;
+
+use super::{
+    Failure, Global, InventoryArgs, Outcome, REFUSED, parse_input, print, print_json,
+    run::{refused, world, write_page},
+};
+use crate::{
+    diagnostic::Diagnostic,
+    imports::Person,
+    plan::{self, PlanError},
+    run::{self, Request},
+    store::MemoryStore,
+    ui::{ColorChoice, Form, Screen},
+    workflow::{self, resolve_inputs},
+};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  leapfrog plan workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b\n  leapfrog plan workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b --html plan.html --save plan.json\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b --plan plan.json\n\nThe machines and servers are asked as in a run; nothing is changed, nothing is locked. A plan that ends in a refusal says why and exits with 2."
+)]
+pub struct Plan {
+    /// The workflow
+    workflow: PathBuf,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// A value for one of the workflow's inputs
+    #[arg(short, long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
+    input: Vec<(String, String)>,
+    /// Print the procedure as a person would do it by hand, or finish it
+    #[arg(long)]
+    runbook: bool,
+    /// Write the plan there as a page, for a change board
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Keep the plan there, for `leapfrog run --plan FILE`
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        let hint = match &error {
+            PlanError::NotAPlan { .. } => Some("make one with `leapfrog plan … --save FILE`".to_owned()),
+            PlanError::File { .. } => None,
+        };
+        Diagnostic::new(error.to_string()).hint_maybe(hint).into()
+    }
+}
+
+impl Plan {
+    pub async fn go(self, global: &Global) -> Outcome {
+        let workflow = workflow::load(&self.workflow)?;
+        let inventory = self.inventory.load()?;
+        let inputs = resolve_inputs(&workflow, &self.input, &inventory)?;
+        let checked = run::check(&workflow, &inventory, &inputs, &global.registry())?;
+        let inventory = Arc::new(inventory);
+        let world = world(&inventory, &global.store_dir()?, true)?;
+        let (_stop, cancel) = watch::channel(false);
+        let request = Request {
+            workflow,
+            inventory,
+            inputs,
+            checked,
+            engine: global.engine()?,
+            world,
+            store: Arc::new(MemoryStore::default()),
+            owners: None,
+            // What happens in a plan does not happen.
+            screen: Screen::to(Form::Plain, ColorChoice::Never, Box::new(std::io::sink())),
+            // A question is in the plan; who follows it is asked again.
+            person: Person::SaysYes,
+            cancel,
+            crash: None,
+            plan: None,
+        };
+        let plan = plan::make(request).await.map_err(refused)?;
+        if global.json {
+            print_json(&plan);
+        } else if self.runbook {
+            print(plan::runbook(&plan).trim_end());
+        } else {
+            print(plan::text(&plan).trim_end());
+        }
+        if let Some(file) = &self.html {
+            write_page("plan", file, plan::html(&plan)).await?;
+            if !global.json {
+                print(&format!("page: {}", file.display()));
+            }
+        }
+        if !plan.complete {
+            if !global.json {
+                let why = plan.message.clone().unwrap_or_else(|| "no reason was given".to_owned());
+                let diagnostic = Diagnostic::new(format!("the plan ends in a refusal: {why}"));
+                return Err(diagnostic.hint_maybe(plan.hint.clone()).into());
+            }
+            return Ok(REFUSED);
+        }
+        if let Some(file) = &self.save {
+            let (of, to) = (plan.clone(), file.clone());
+            let saved = tokio::task::spawn_blocking(move || of.save(&to)).await;
+            saved.map_err(|e| Failure::from(Diagnostic::new(format!("the plan is lost: {e}"))))??;
+            if !global.json {
+                print(&format!("saved: {}", file.display()));
+            }
+        }
+        Ok(0)
+    }
+}
