@@ -28,6 +28,10 @@ enum Which {
     /// By its position in the journal.
     Seq(u64),
     /// The so-and-so-many-th record of this kind of this call.
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(dead_code, reason = "release builds are not killed from outside")
+    )]
     Call { kind: Kind, call: String, nth: u64 },
 }
 
