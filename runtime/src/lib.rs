@@ -22,6 +22,7 @@ pub mod model;
 pub mod plan;
 pub mod probe;
 pub mod providers;
+pub mod rehearse;
 pub mod report;
 pub mod run;
 pub mod store;

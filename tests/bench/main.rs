@@ -6,7 +6,7 @@
 //! | a call through the door without an effect | 2 µs | a bare host call of wasmtime |
 //! | a journalled effect | 1.2 × its floor | append 4 KiB to a file, fdatasync |
 //!
-//! and what `durable.rs` lists.
+//! and `rehearse`, at least 1,000 schedules a second on two processors, and what `durable.rs` lists.
 //!
 //! Prints a table in Markdown and writes `target/bench/result.json`. The times depend on the
 //! machine and on what else it does, so a subject and its floor take turns, and a figure above
@@ -24,6 +24,7 @@ mod durable;
 mod effect;
 mod guest;
 mod measure;
+mod rehearse;
 mod start;
 mod world;
 
@@ -64,11 +65,15 @@ fn main() -> Outcome {
     if wanted("door") {
         door::run(&mut bench)?;
     }
+    let rehearsed = if wanted("rehearse") { Some(rehearse::run()?) } else { None };
     let ratios = if wanted("effect") { Some(effect::run(&mut bench)?) } else { None };
 
     let durable = if wanted("durable") { Some(durable::run(&mut bench)?) } else { None };
 
     print!("{}", table(&bench.rows));
+    if let Some(rehearsed) = &rehearsed {
+        println!("\n{rehearsed}");
+    }
     if let Some(ratios) = &ratios {
         println!("\njournalled effect ÷ (append 4 KiB, fdatasync), {} rounds: {ratios}", ratios.rounds.len());
     }
@@ -76,8 +81,9 @@ fn main() -> Outcome {
         println!("\n{figures}");
     }
     println!("\nfile system: {disk}; processors: {}", std::thread::available_parallelism()?);
-    let result =
-        serde_json::json!({ "file-system": disk, "rows": bench.rows, "effect": ratios, "durable": durable });
+    let result = serde_json::json!({
+        "file-system": disk, "rows": bench.rows, "effect": ratios, "durable": durable, "rehearse": rehearsed,
+    });
     std::fs::write(results.join("result.json"), serde_json::to_string_pretty(&result)? + "\n")?;
     Ok(())
 }

@@ -10,6 +10,7 @@ const VERBS: &[&[&str]] = &[
     &["resume"],
     &["approve"],
     &["cancel"],
+    &["rehearse"],
     &["locks", "list"],
     &["list"],
     &["show"],

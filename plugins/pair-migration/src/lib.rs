@@ -74,6 +74,7 @@ impl Guest for PairMigration {
             active = the.switch_back(&active, &last)?;
         }
         the.settle(&active)?;
+        the.verify()?;
         Ok(the.report(active))
     }
 }

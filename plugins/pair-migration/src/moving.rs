@@ -150,10 +150,15 @@ impl<'a> Move<'a> {
         self.settle(active)?;
         run::step(&format!("move {name}, which is standby, to {}", self.to));
         let member = self.member(name)?;
-        let migration = member
-            .vm
-            .migrate(self.destination, self.migrate_options())
-            .map_err(|e| self.stopped(e.into()))?;
+        let migration = match member.vm.migrate(self.destination, self.migrate_options()) {
+            Ok(migration) => migration,
+            Err(error) => {
+                // A copy may be under way that nobody here has a handle of.
+                let unknown = error.outcome_is_unknown();
+                let stop = if unknown { self.lost(name, error.into()) } else { error.into() };
+                return Err(self.stopped(stop));
+            }
+        };
         if let Err(stop) = self.copied(member, &migration) {
             // Only a clean end says where it is.
             let stop = if matches!(stop, Stop::NeedsAPerson(_)) { self.lost(name, stop) } else { stop };
@@ -169,6 +174,21 @@ impl<'a> Move<'a> {
             member.at.clone_from(&self.to);
         }
         self.moved.push(name.to_owned());
+        Ok(())
+    }
+
+    /// At the end: all members are at the destination. Each was seen to arrive, but somebody else
+    /// may have moved one since.
+    pub fn verify(&self) -> Result<(), Stop> {
+        for member in &self.members {
+            let vm = member.vm.name();
+            let lost = |why: String| Stop::NeedsAPerson(format!("{vm} was on {}, but {why}", self.to));
+            let placements = member.vm.placements().map_err(|e| lost(e.to_string()))?;
+            let there = place::whereabouts(&placements, &self.to).map_err(lost)?;
+            if there.machine != self.to {
+                return Err(lost(format!("it runs on {} now", there.machine)));
+            }
+        }
         Ok(())
     }
 

@@ -17,6 +17,7 @@ mod plan;
 mod plugin;
 pub mod plugin_build;
 mod probe;
+mod rehearse;
 mod resume;
 mod run;
 mod show;
@@ -100,6 +101,8 @@ enum Verb {
     /// Which run has which VM
     #[command(subcommand)]
     Locks(locks::Verb),
+    /// Rehearse a workflow in the simulator while things go wrong; touches nothing
+    Rehearse(rehearse::Rehearse),
     /// The newest runs
     List(list::List),
     /// One run: how it went, its journal, its report
@@ -178,6 +181,7 @@ pub fn main() -> ExitCode {
         Verb::Cancel(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Locks(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Plan(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
+        Verb::Rehearse(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::List(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Show(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Trust(verb) => verb.go(&cli.global),
@@ -253,9 +257,11 @@ fn print_json(value: &impl serde::Serialize) {
 impl Global {
     /// Plugins that were compiled once are kept; a machine without a home folder compiles anew.
     fn engine(&self) -> Result<Engine, Failure> {
-        let folder = users_folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("compiled"));
-        let cache = folder.as_deref().and_then(engine::cache::open);
-        Engine::new(cache).map_err(|e| Diagnostic::new(format!("no engine for plugins: {e:#}")).into())
+        Engine::new(compiled_plugins()).map_err(no_engine)
+    }
+
+    fn engine_for_rehearsals(&self) -> Result<Engine, Failure> {
+        Engine::for_rehearsals(compiled_plugins()).map_err(no_engine)
     }
 
     fn registry(&self) -> Registry {
@@ -293,6 +299,15 @@ impl Global {
     }
 }
 
+fn compiled_plugins() -> Option<wasmtime::Cache> {
+    let folder = users_folder("XDG_CACHE_HOME", ".cache").map(|folder| folder.join("compiled"));
+    folder.as_deref().and_then(engine::cache::open)
+}
+
+fn no_engine(error: wasmtime::Error) -> Failure {
+    Diagnostic::new(format!("no engine for plugins: {error:#}")).into()
+}
+
 /// Our part of a folder that the XDG base directory specification names.
 fn users_folder(variable: &str, in_home: &str) -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -318,6 +333,14 @@ pub struct InventoryArgs {
 }
 
 impl InventoryArgs {
+    fn is_given(&self) -> bool {
+        !self.inventory.is_empty()
+    }
+
+    fn paths(&self) -> &[PathBuf] {
+        &self.inventory
+    }
+
     fn load(&self) -> Result<Inventory, Failure> {
         if self.inventory.is_empty() {
             return Err(Diagnostic::new("no inventory was given")

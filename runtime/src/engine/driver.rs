@@ -58,10 +58,7 @@ impl DriverPlugin {
             return Err(PluginError::NotADriver { name: plugin.name });
         }
         let settings = plugin.signature.function(CONFIGURE).map(|_| settings);
-        let (for_thread, of) = (engine.clone(), plugin.clone());
-        let pre = tokio::task::spawn_blocking(move || of.compile(&for_thread))
-            .await
-            .map_err(|e| PluginError::Compile { name: plugin.name.clone(), reason: e.to_string() })??;
+        let pre = plugin.compile_aside(engine).await?;
         Ok(Self { engine: engine.clone(), plugin, pre, settings, traits: OnceLock::new() })
     }
 

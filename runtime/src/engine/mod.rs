@@ -12,11 +12,16 @@ mod procedure;
 mod registry;
 pub mod signature;
 
-use std::{fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use wasmtime::{
-    Config, InstanceAllocationStrategy, PoolingAllocationConfig,
-    component::{HasSelf, Linker},
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig,
+    component::{HasSelf, InstancePre, Linker},
 };
 
 pub use driver::DriverPlugin;
@@ -30,6 +35,8 @@ use bindings as api;
 const TICK: Duration = Duration::from_millis(10);
 /// The largest memory that any limit may allow.
 const MEMORY: usize = 64 << 20;
+/// Bytes of an instance's memory that a rehearsal keeps for the next one.
+const KEPT: usize = 2 << 20;
 /// Instances alive at once, drivers included.
 const INSTANCES: u32 = 128;
 
@@ -52,6 +59,10 @@ impl LimitExceeded {
 pub struct Engine {
     engine: wasmtime::Engine,
     linker: Linker<PluginState>,
+    /// What was compiled, by the plugin's digest: a process meets few plugins, each many times.
+    compiled: Arc<Mutex<BTreeMap<String, InstancePre<PluginState>>>>,
+    /// Whether a plugin that computes lets others go on at each tick.
+    yields: bool,
 }
 
 impl fmt::Debug for Engine {
@@ -63,6 +74,17 @@ impl fmt::Debug for Engine {
 impl Engine {
     /// What is compiled is kept in `cache`, if one is given, and found there the next time.
     pub fn new(cache: Option<wasmtime::Cache>) -> wasmtime::Result<Self> {
+        Self::with(cache, false)
+    }
+
+    /// An engine for rehearsals: instances by the ten thousand, and one order of what happens. A
+    /// plugin that computes is never interrupted by the clock on the wall for others to go on; its
+    /// limit of computing time stays.
+    pub fn for_rehearsals(cache: Option<wasmtime::Cache>) -> wasmtime::Result<Self> {
+        Self::with(cache, true)
+    }
+
+    fn with(cache: Option<wasmtime::Cache>, rehearsing: bool) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config.cache(cache);
         config.epoch_interruption(true);
@@ -78,6 +100,13 @@ impl Engine {
         pool.total_memories(INSTANCES);
         pool.total_tables(INSTANCES * 4);
         pool.total_stacks(INSTANCES);
+        if rehearsing {
+            // Giving memory back and faulting it in again would be half of the work, since all
+            // threads wait for it.
+            pool.linear_memory_keep_resident(KEPT);
+            pool.table_keep_resident(KEPT);
+            pool.pagemap_scan(Enabled::Auto);
+        }
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         let engine = wasmtime::Engine::new(&config)?;
 
@@ -98,7 +127,16 @@ impl Engine {
         api::time::add_to_linker::<_, HasSelf<_>>(&mut linker, |s| s)?;
         api::log::add_to_linker::<_, HasSelf<_>>(&mut linker, |s| s)?;
         api::run::add_to_linker::<_, HasSelf<_>>(&mut linker, |s| s)?;
-        Ok(Self { engine, linker })
+        Ok(Self { engine, linker, compiled: Arc::default(), yields: !rehearsing })
+    }
+
+    fn known(&self, digest: &str) -> Option<InstancePre<PluginState>> {
+        self.compiled.lock().unwrap_or_else(|e| e.into_inner()).get(digest).cloned()
+    }
+
+    fn remember(&self, digest: &str, compiled: &InstancePre<PluginState>) {
+        let mut known = self.compiled.lock().unwrap_or_else(|e| e.into_inner());
+        known.insert(digest.to_owned(), compiled.clone());
     }
 
     /// Compile a plugin now, so that the cache has it when it is run.
@@ -113,11 +151,19 @@ impl Engine {
         let mut store = wasmtime::Store::new(&self.engine, state);
         store.limiter(|state| state);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|mut context| {
+        let yields = self.yields;
+        store.epoch_deadline_callback(move |mut context| {
+            let go_on = || {
+                if yields {
+                    wasmtime::UpdateDeadline::Yield(1)
+                } else {
+                    wasmtime::UpdateDeadline::Continue(1)
+                }
+            };
             let state = context.data_mut();
             // A tick that ended while we worked for the plugin is not the plugin's.
             if std::mem::take(&mut state.called) {
-                return Ok(wasmtime::UpdateDeadline::Yield(1));
+                return Ok(go_on());
             }
             state.ticks += 1;
             if state.ticks > state.limits.cpu_ticks {
@@ -125,7 +171,7 @@ impl Engine {
                 let what = format!("it computed for more than {seconds} s");
                 return Err(LimitExceeded::new("computing time", what).into());
             }
-            Ok(wasmtime::UpdateDeadline::Yield(1))
+            Ok(go_on())
         });
         store
     }

@@ -60,12 +60,9 @@ impl std::fmt::Debug for Procedure {
 }
 
 impl Procedure {
-    /// Compile on a thread for blocking work.
+    /// Compile on a thread for blocking work, unless the engine has compiled it before.
     pub async fn compile(engine: &Engine, plugin: Plugin) -> Result<Self, PluginError> {
-        let (for_thread, of) = (engine.clone(), plugin.clone());
-        let pre = tokio::task::spawn_blocking(move || of.compile(&for_thread))
-            .await
-            .map_err(|e| PluginError::Compile { name: plugin.name.clone(), reason: e.to_string() })??;
+        let pre = plugin.compile_aside(engine).await?;
         Ok(Self { engine: engine.clone(), plugin, pre })
     }
 

@@ -186,9 +186,28 @@ impl Plugin {
 
     /// Compile it and link it with what the runner offers. Takes a core for a while.
     pub(super) fn compile(&self, engine: &Engine) -> Result<InstancePre<PluginState>, PluginError> {
+        if let Some(known) = engine.known(&self.digest) {
+            return Ok(known);
+        }
         let failed =
             |e: wasmtime::Error| PluginError::Compile { name: self.name.clone(), reason: format!("{e:#}") };
         let component = Component::new(&engine.engine, &self.bytes).map_err(failed)?;
-        engine.linker.instantiate_pre(&component).map_err(failed)
+        let compiled = engine.linker.instantiate_pre(&component).map_err(failed)?;
+        engine.remember(&self.digest, &compiled);
+        Ok(compiled)
+    }
+
+    /// As [`compile`](Self::compile), on a thread for blocking work unless the engine has it.
+    pub(super) async fn compile_aside(
+        &self,
+        engine: &Engine,
+    ) -> Result<InstancePre<PluginState>, PluginError> {
+        if let Some(known) = engine.known(&self.digest) {
+            return Ok(known);
+        }
+        let (for_thread, of) = (engine.clone(), self.clone());
+        tokio::task::spawn_blocking(move || of.compile(&for_thread))
+            .await
+            .map_err(|e| PluginError::Compile { name: self.name.clone(), reason: e.to_string() })?
     }
 }

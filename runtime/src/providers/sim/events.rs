@@ -74,12 +74,18 @@ impl CopyJob {
 impl WorldState {
     /// The world at `to`; an earlier moment than its own changes nothing.
     pub fn advance(&mut self, to: Micros) {
+        self.advance_seen(to, &mut |_| {});
+    }
+
+    /// As [`advance`](Self::advance); `seen` is shown the world after each event.
+    pub(super) fn advance_seen(&mut self, to: Micros, seen: &mut dyn FnMut(&WorldState)) {
         while let Some(at) = self.next_event().filter(|at| *at <= to) {
             self.now = self.now.max(at);
             self.copies_step();
             self.refresh();
             self.pairs_step();
             self.refresh();
+            seen(self);
         }
         self.now = self.now.max(to);
     }
@@ -88,7 +94,7 @@ impl WorldState {
     pub fn next_event(&self) -> Option<Micros> {
         let copies = self.copies.values().map(CopyJob::next_event);
         let pairs = self.pairs.values().filter_map(|pair| self.next_of_pair(pair));
-        copies.chain(pairs).min()
+        copies.chain(pairs).chain(self.next_of_cold()).min()
     }
 
     fn next_of_pair(&self, pair: &PairState) -> Option<Micros> {
@@ -136,7 +142,7 @@ impl WorldState {
 
     fn end_pass(&mut self, name: &VmName) {
         let (now, share) = (self.now, self.share());
-        let working_set = self.vms.get(name).map_or(0, |vm| vm.working_set);
+        let working_set = self.working_set(name);
         let Some(copy) = self.copies.get_mut(name) else { return };
         let rest = copy.dirtied_at(now, working_set);
         copy.transferred = copy.transferred.saturating_add(copy.pass);
@@ -205,7 +211,7 @@ impl WorldState {
         }
     }
 
-    fn become_active(&mut self, name: &PairName, server: &ServerName) {
+    pub(super) fn become_active(&mut self, name: &PairName, server: &ServerName) {
         let now = self.now;
         let others: Vec<ServerName> = self.pairs[name]
             .members
@@ -256,12 +262,17 @@ impl WorldState {
             let last_phase =
                 self.copies.get(name).is_some_and(|copy| matches!(copy.phase, Phase::Pausing { .. }));
             let paused = last_phase || self.in_force.paused.contains(name);
-            let state = if paused { VmState::Paused } else { VmState::Running };
+            let gone = self.in_force.dead.contains(&vm.machine);
+            let state = match (gone, paused) {
+                (true, _) => VmState::ShutOff,
+                (false, true) => VmState::Paused,
+                (false, false) => VmState::Running,
+            };
             if vm.state == state {
                 continue;
             }
             (vm.state, vm.since) = (state, self.now);
-            if paused {
+            if state != VmState::Running {
                 continue;
             }
             // It is back, still active, and somebody else is too: it hears that and yields.
@@ -299,11 +310,12 @@ impl WorldState {
         let dirty: Vec<(VmName, u64)> =
             self.copies.keys().map(|name| (name.clone(), self.dirty_rate(name))).collect();
         for (name, dirty_rate) in dirty {
-            let working_set = self.vms.get(&name).map_or(0, |vm| vm.working_set);
+            let working_set = self.working_set(&name);
             let Some(copy) = self.copies.get_mut(&name).filter(|copy| copy.phase == Phase::Copying) else {
                 continue;
             };
-            let rate = copy.bandwidth.map_or(share, |cap| cap.clamp(1, share));
+            let stalled = self.in_force.stalled.contains(&name);
+            let rate = if stalled { 0 } else { copy.bandwidth.map_or(share, |cap| cap.clamp(1, share)) };
             if (copy.rate, copy.dirty_rate) == (rate, dirty_rate) {
                 continue;
             }

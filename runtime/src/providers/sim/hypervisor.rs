@@ -184,7 +184,7 @@ fn time(micros: Micros) -> Duration {
 
 fn progress(state: &WorldState, id: u64, vm: &VmName, memory: u64) -> Progress {
     if let Some(copy) = state.copies.get(vm).filter(|copy| copy.id == id) {
-        let working_set = state.vms.get(vm).map_or(0, |vm| vm.working_set);
+        let working_set = state.working_set(vm);
         return Progress {
             elapsed: time(state.now.saturating_sub(copy.began)),
             memory_total: memory,

@@ -20,6 +20,7 @@ mod keepalived;
 mod login;
 mod prober;
 mod state;
+mod trouble;
 mod world;
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ pub use state::{
     CopyEnd, CopyJob, Counts, Ended, Faults, Micros, PairState, Pending, Phase, ServerState, VmInWorld,
     WorldState,
 };
-pub use world::SimWorld;
+pub use world::{Observer, SimWorld};
 
 use super::{ProviderError, World};
 use crate::{clock::Clock, inventory::Inventory};

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     inventory::Service,
-    model::{Role, ServerName},
+    model::ServerName,
     providers::{Prober, Result},
 };
 
@@ -43,12 +43,12 @@ impl Prober for SimProber {
 fn answers(state: &WorldState, who: &Answerer) -> bool {
     match who {
         Answerer::Server(server) => serves(state, server),
-        Answerer::Pair(pair) => state.pairs.get(pair).is_some_and(|pair| {
-            pair.members.iter().any(|server| serves(state, server) && state.role(server) == Role::Active)
-        }),
+        Answerer::Pair(pair) => {
+            state.pairs.get(pair).is_some_and(|pair| pair.members.iter().any(|server| state.serves(server)))
+        }
     }
 }
 
 fn serves(state: &WorldState, server: &ServerName) -> bool {
-    state.heard(server) && !state.in_force.silent_services.contains(server)
+    state.heard(server) && !state.silent(server)
 }

@@ -27,6 +27,10 @@ const FORMAT: u32 = 1;
 /// keepalived's usual advice for a pair: the preferred one first, the others close behind.
 const PRIORITIES: [i64; 2] = [250, 245];
 
+/// A cold service answers in one turn of so many.
+const COLD_TURN: Micros = 100_000;
+const COLD_TURNS: Micros = 5;
+
 /// keepalived's own paths, unless the driver's settings tell others.
 const PID_FILE: &str = "/run/keepalived.pid";
 const STATE_FILE: &str = "/tmp/keepalived.json";
@@ -238,6 +242,15 @@ pub struct Faults {
     pub immovable: BTreeSet<VmName>,
     /// VMs that also run on another machine.
     pub also_on: BTreeMap<VmName, MachineName>,
+    /// VMs whose copies move nothing.
+    pub stalled: BTreeSet<VmName>,
+    /// VMs that write all their memory faster than any link carries it, so that no copy of them
+    /// converges.
+    pub hot: BTreeSet<VmName>,
+    /// Machines that are dead, and all VMs there with them.
+    pub dead: BTreeSet<MachineName>,
+    /// Servers whose caches are cold until then: their service answers once in a while.
+    pub cold: BTreeMap<ServerName, Micros>,
 }
 
 impl WorldState {
@@ -342,7 +355,7 @@ impl WorldState {
     }
 
     /// Whether the server is in a VM that runs.
-    pub(super) fn heard(&self, server: &ServerName) -> bool {
+    pub fn heard(&self, server: &ServerName) -> bool {
         self.servers.get(server).is_some_and(|server| self.runs(&server.vm))
     }
 
@@ -364,14 +377,44 @@ impl WorldState {
         })
     }
 
+    /// Whether the server's service would not answer now although its VM runs.
+    pub fn silent(&self, server: &ServerName) -> bool {
+        let cold = self
+            .in_force
+            .cold
+            .get(server)
+            .is_some_and(|until| self.now < *until && !(self.now / COLD_TURN).is_multiple_of(COLD_TURNS));
+        cold || self.in_force.silent_services.contains(server)
+    }
+
+    /// Whether this server would answer a client of its pair: active, running, not silent.
+    pub fn serves(&self, server: &ServerName) -> bool {
+        self.heard(server) && self.role(server) == Role::Active && !self.silent(server)
+    }
+
+    /// When a cold service next begins or stops to answer.
+    pub(super) fn next_of_cold(&self) -> Option<Micros> {
+        let cold = self.in_force.cold.values().filter(|until| self.now < **until);
+        cold.map(|until| (*until).min((self.now / COLD_TURN + 1) * COLD_TURN)).min()
+    }
+
     /// Bytes per second that the VM writes anew now.
     pub(super) fn dirty_rate(&self, name: &VmName) -> u64 {
         if !self.runs(name) {
             return 0;
         }
+        if self.in_force.hot.contains(name) {
+            return self.link.saturating_mul(4);
+        }
         let active =
             self.servers.iter().any(|(server, s)| s.vm == *name && self.role(server) == Role::Active);
         self.vms.get(name).map_or(0, |vm| if active { vm.dirty_rate_active } else { vm.dirty_rate_standby })
+    }
+
+    /// Bytes that the VM writes to.
+    pub(super) fn working_set(&self, name: &VmName) -> u64 {
+        let hot = self.in_force.hot.contains(name);
+        self.vms.get(name).map_or(0, |vm| if hot { vm.memory } else { vm.working_set })
     }
 
     /// Bytes of memory that are left on a machine, copies that come in counted; `None`: no limit.
@@ -406,7 +449,7 @@ impl WorldState {
         if !self.machines.contains_key(machine) {
             return Err(not_found("machine", machine, self.machines.keys()));
         }
-        if self.in_force.unreachable.contains(machine) {
+        if self.in_force.unreachable.contains(machine) || self.in_force.dead.contains(machine) {
             return Err(ProviderError::Unreachable {
                 what: format!("machine {machine}"),
                 reason: "the simulator was told that it does not answer".into(),

@@ -51,9 +51,29 @@ pub(super) enum Answerer {
     Pair(PairName),
 }
 
+/// Sees a world in memory after everything that happens in it, in order. It runs under the
+/// world's lock, so it must not ask the world anything.
+pub trait Observer: Send + std::fmt::Debug {
+    fn seen(&mut self, state: &WorldState);
+}
+
+#[derive(Debug)]
+struct Memory {
+    state: WorldState,
+    observer: Option<Box<dyn Observer>>,
+}
+
+impl Memory {
+    fn show(&mut self) {
+        if let Some(observer) = &mut self.observer {
+            observer.seen(&self.state);
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Backing {
-    Memory(Box<Mutex<WorldState>>),
+    Memory(Box<Mutex<Memory>>),
     File(Arc<WorldFile>),
 }
 
@@ -65,7 +85,9 @@ impl SimWorld {
     /// or a pair.
     pub fn in_memory(inventory: &Inventory, clock: Clock) -> Result<Self> {
         let state = WorldState::new(inventory, micros(clock.now()), 0)?;
-        Ok(Self::new(inventory, clock, state.speed, Backing::Memory(Box::new(Mutex::new(state)))))
+        let speed = state.speed;
+        let memory = Box::new(Mutex::new(Memory { state, observer: None }));
+        Ok(Self::new(inventory, clock, speed, Backing::Memory(memory)))
     }
 
     /// The world in the file, made there by the first effect or look. Its time is the wall's
@@ -103,7 +125,7 @@ impl SimWorld {
         look: impl FnOnce(&WorldState) -> T + Send + 'static,
     ) -> Result<T> {
         match &self.inner.backing {
-            Backing::Memory(state) => Ok(look(&self.now_in_memory(state))),
+            Backing::Memory(memory) => Ok(look(&self.now_in_memory(memory).state)),
             Backing::File(file) => {
                 let file = file.clone();
                 on_thread(move || file.look(look)).await
@@ -117,7 +139,12 @@ impl SimWorld {
         change: impl FnOnce(&mut WorldState) -> T + Send + 'static,
     ) -> Result<T> {
         let value = match &self.inner.backing {
-            Backing::Memory(state) => change(&mut self.now_in_memory(state)),
+            Backing::Memory(memory) => {
+                let mut memory = self.now_in_memory(memory);
+                let value = change(&mut memory.state);
+                memory.show();
+                value
+            }
             Backing::File(file) => {
                 let file = file.clone();
                 on_thread(move || file.change(change)).await?
@@ -127,12 +154,28 @@ impl SimWorld {
         Ok(value)
     }
 
-    fn now_in_memory<'a>(&self, state: &'a Mutex<WorldState>) -> std::sync::MutexGuard<'a, WorldState> {
+    fn now_in_memory<'a>(&self, memory: &'a Mutex<Memory>) -> std::sync::MutexGuard<'a, Memory> {
         // No closure that runs under it leaves it half done, so a panic elsewhere means nothing.
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.advance(micros(self.inner.clock.now()));
-        state.apply_faults();
-        state
+        let mut guard = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let Memory { state, observer } = &mut *guard;
+        state.advance_seen(micros(self.inner.clock.now()), &mut |state| {
+            if let Some(observer) = observer {
+                observer.seen(state);
+            }
+        });
+        if state.apply_faults() {
+            guard.show();
+        }
+        guard
+    }
+
+    /// Show a world in memory to `observer` from now on, first as it is; one in a file has none.
+    pub fn observe(&self, observer: Box<dyn Observer>) {
+        if let Backing::Memory(memory) = &self.inner.backing {
+            let mut memory = self.now_in_memory(memory);
+            memory.observer = Some(observer);
+            memory.show();
+        }
     }
 
     /// Try until it gives something, at most for `timeout` of the runner's clock. Between two
@@ -275,7 +318,10 @@ impl SimWorld {
         self.change(move |state| state.put(&vm, &machine)).await?
     }
 
-    async fn fault(&self, edit: impl FnOnce(&mut WorldState) -> Result<()> + Send + 'static) -> Result<()> {
+    pub(super) async fn fault(
+        &self,
+        edit: impl FnOnce(&mut WorldState) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
         self.change(|state| {
             edit(state)?;
             state.apply_faults();
@@ -299,7 +345,7 @@ fn until(at: Micros, now: Micros) -> Duration {
     Duration::from_micros(at.saturating_sub(now))
 }
 
-fn put_in<N: Ord>(set: &mut std::collections::BTreeSet<N>, name: N, there: bool) {
+pub(super) fn put_in<N: Ord>(set: &mut std::collections::BTreeSet<N>, name: N, there: bool) {
     if there {
         set.insert(name);
     } else {
@@ -307,7 +353,7 @@ fn put_in<N: Ord>(set: &mut std::collections::BTreeSet<N>, name: N, there: bool)
     }
 }
 
-fn known<N: std::fmt::Display>(kind: &str, name: &N, known: bool) -> Result<()> {
+pub(super) fn known<N: std::fmt::Display>(kind: &str, name: &N, known: bool) -> Result<()> {
     if known { Ok(()) } else { Err(not_found(kind, name, std::iter::empty())) }
 }
 

@@ -1,0 +1,109 @@
+//! What goes wrong in a world that is rehearsed: deaths, restarts, flips, copies that get nowhere.
+//!
+//! Each is one thing that happens at the world's `now`, or that is so until it is ended.
+
+use std::time::Duration;
+
+use super::{
+    state::{CopyEnd, micros},
+    world::{SimWorld, known, put_in},
+};
+use crate::{
+    model::{MachineName, PairName, ServerName, VmName},
+    providers::Result,
+};
+
+impl SimWorld {
+    /// A machine dies, and all VMs there with it. A copy from or to it ends: one that comes in
+    /// leaves its VM at the source, even in the last phase.
+    pub async fn machine_dies(&self, machine: &MachineName) -> Result<()> {
+        let machine = machine.clone();
+        self.fault(move |state| {
+            known("machine", &machine, state.machines.contains_key(&machine))?;
+            state.end_copies_of(&machine, &format!("machine {machine} died"));
+            state.faults.dead.insert(machine);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A machine's hypervisor daemon is restarted: copies from and to it are cancelled, and their
+    /// VMs stay at the source. That it is out of reach meanwhile is said by
+    /// [`set_unreachable`](Self::set_unreachable).
+    pub async fn restart_daemon(&self, machine: &MachineName) -> Result<()> {
+        let machine = machine.clone();
+        self.fault(move |state| {
+            known("machine", &machine, state.machines.contains_key(&machine))?;
+            state.end_copies_of(&machine, &format!("the hypervisor of {machine} was restarted"));
+            Ok(())
+        })
+        .await
+    }
+
+    /// A standby becomes active although nobody commanded it; the one before yields. Nothing
+    /// happens where no standby runs.
+    pub async fn flip(&self, pair: &PairName) -> Result<()> {
+        let pair = pair.clone();
+        self.fault(move |state| {
+            known("pair", &pair, state.pairs.contains_key(&pair))?;
+            let standby = {
+                let of = &state.pairs[&pair];
+                of.members.iter().find(|server| **server != of.leader && state.heard(server)).cloned()
+            };
+            if let Some(standby) = standby {
+                state.counts.failovers += 1;
+                state.become_active(&pair, &standby);
+                state.refresh();
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Let the copies of a VM move nothing, or let them go on.
+    pub async fn stall_copies(&self, vm: &VmName, stalled: bool) -> Result<()> {
+        let vm = vm.clone();
+        self.fault(move |state| {
+            known("vm", &vm, state.vms.contains_key(&vm))?;
+            put_in(&mut state.faults.stalled, vm, stalled);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Let a VM write faster than any link carries it, or no longer.
+    pub async fn run_hot(&self, vm: &VmName, hot: bool) -> Result<()> {
+        let vm = vm.clone();
+        self.fault(move |state| {
+            known("vm", &vm, state.vms.contains_key(&vm))?;
+            put_in(&mut state.faults.hot, vm, hot);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Let a server's service answer only once in a while, for so long: its caches are cold.
+    pub async fn run_cold(&self, server: &ServerName, time: Duration) -> Result<()> {
+        let server = server.clone();
+        self.fault(move |state| {
+            known("server", &server, state.servers.contains_key(&server))?;
+            let until = state.now.saturating_add(micros(time));
+            state.faults.cold.insert(server, until);
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl super::state::WorldState {
+    fn end_copies_of(&mut self, machine: &MachineName, reason: &str) {
+        let of = |(vm, copy): (&VmName, &super::CopyJob)| {
+            (copy.source == *machine || copy.destination == *machine).then(|| vm.clone())
+        };
+        let ended: Vec<VmName> = self.copies.iter().filter_map(of).collect();
+        for vm in ended {
+            self.end_copy(&vm, CopyEnd::Failed { reason: reason.to_owned() });
+        }
+        self.refresh();
+    }
+}

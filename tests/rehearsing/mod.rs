@@ -1,0 +1,63 @@
+//! Rehearsals: what is wrong is found, told and reproduced; what is shipped breaks no rule.
+//!
+//! The wrong sequences are one plugin, `tests/wrong-sequences`, built here as a vendor builds
+//! one. It is never shipped.
+
+mod planted;
+mod shipped;
+
+use std::{path::PathBuf, sync::OnceLock};
+
+use leapfrog::{
+    cli::plugin_build::{Options as Build, build},
+    engine::{Engine, Registry},
+    inventory,
+    rehearse::{Options, Played, Progress, Rule, Stage, Tally, rehearse},
+    workflow,
+};
+
+use crate::support::{program::plugins, repository};
+
+fn registry() -> Registry {
+    Registry::new(plugins().split(':').map(PathBuf::from).collect())
+}
+
+/// The engine of all rehearsals in this process: plugins are compiled once.
+fn engine() -> Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::for_rehearsals(None).unwrap()).clone()
+}
+
+/// The wrong sequences as a component.
+fn wrong_plugin() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let mut options = Build::new(repository("tests/wrong-sequences"));
+        options.out = repository("target/wrong-sequences");
+        options.target_dir = repository("target/guests");
+        options.locked = true;
+        let built = build(&options).unwrap_or_else(|error| panic!("{error}"));
+        built[0].path.clone()
+    };
+    BUILT.get_or_init(make).clone()
+}
+
+/// The workflow of the wrong sequences with one of the mistakes, and what it does when nothing
+/// goes wrong.
+fn stage_of(mistake: &str) -> (Stage, Played) {
+    let file = repository("tests/wrong-sequences/wrong.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("PLUGIN", wrong_plugin().to_str().unwrap());
+    let workflow = workflow::load_text(&file, &text).unwrap_or_else(|found| panic!("{found}"));
+    let inventory = inventory::load(&[repository("tests/wrong-sequences/inventory.yaml")])
+        .unwrap_or_else(|found| panic!("{found}"));
+    let given = [("mistake".to_owned(), mistake.to_owned())];
+    Stage::new(workflow, inventory, &given, &registry(), engine()).unwrap_or_else(|found| panic!("{found}"))
+}
+
+fn rehearsed(stage: &Stage, schedules: u64, until: Option<Rule>) -> Tally {
+    let options = Options { schedules, seed: 1, only: None, until };
+    let tally = rehearse(stage, &options, &Progress::default());
+    assert_eq!(tally.trouble, None);
+    tally
+}

@@ -1,0 +1,121 @@
+//! What is shipped, rehearsed by the program itself.
+
+use leapfrog::{
+    rehearse::{Rule, Schedule, Stage, built_in, play, story},
+    workflow,
+};
+
+use super::{engine, registry, rehearsed};
+use crate::support::{
+    program::{Running, leapfrog, run},
+    repository,
+};
+
+fn shipped(inputs: &[(&str, &str)]) -> Stage {
+    let workflow = workflow::load(&repository("workflows/pair-migration.yaml"))
+        .unwrap_or_else(|found| panic!("{found}"));
+    let inventory = built_in().unwrap_or_else(|found| panic!("{found}"));
+    let given: Vec<_> = inputs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let (stage, quiet) = Stage::new(workflow, inventory, &given, &registry(), engine())
+        .unwrap_or_else(|found| panic!("{found}"));
+    assert_eq!(quiet.violations, []);
+    stage
+}
+
+#[test]
+fn the_shipped_sequence_breaks_no_rule() {
+    for (inputs, schedules) in [(&[][..], 2_000), (&[("switch-back", "true")][..], 200)] {
+        let tally = rehearsed(&shipped(inputs), schedules, None);
+        assert_eq!(tally.played, schedules);
+        let stories: Vec<_> =
+            tally.rules.iter().map(|failing| story::text(&failing.played, Some(failing.rule), "")).collect();
+        assert!(stories.is_empty(), "{}", stories.join("\n\n"));
+        // Faults that stop nothing, and faults that stop it, both come.
+        assert!(tally.ends["done"] > schedules / 10, "{:?}", tally.ends);
+        assert!(tally.ends["failed"] + tally.ends["needs-a-person"] > schedules / 10, "{:?}", tally.ends);
+    }
+}
+
+#[test]
+fn the_program_needs_no_inventory_and_says_that_nothing_was_broken() {
+    let workflow = repository("workflows/pair-migration.yaml");
+    let args = ["rehearse", workflow.to_str().unwrap(), "--schedules", "40", "--seed", "3"];
+    run(leapfrog().args(args)).exits(0).says("40 schedules of seed 3").says("0 violations");
+    let json = run(leapfrog().args(args).arg("--json")).exits(0).json();
+    assert_eq!((json[0]["schedules"].as_u64(), json[0]["violations"].as_u64()), (Some(40), Some(0)));
+}
+
+#[test]
+fn one_schedule_is_told_whatever_comes_of_it_and_is_always_the_same() {
+    let workflow = repository("workflows/pair-migration.yaml");
+    let args = ["rehearse", workflow.to_str().unwrap(), "--seed", "3", "--only", "7"];
+    let story =
+        |out: String| out.lines().take_while(|l| !l.starts_with("again:")).collect::<Vec<_>>().join("\n");
+    let first = run(leapfrog().args(args)).exits(0).says("schedule 7").says("--seed 3 --only 7");
+    let second = run(leapfrog().args(args)).exits(0);
+    assert_eq!(story(first.out), story(second.out));
+}
+
+#[test]
+fn a_vendor_sees_the_story_and_the_way_to_see_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let flow = std::fs::read_to_string(repository("tests/wrong-sequences/wrong.yaml")).unwrap();
+    let flow = flow.replace("PLUGIN", super::wrong_plugin().to_str().unwrap());
+    std::fs::write(folder.path().join("wrong.yaml"), flow).unwrap();
+    let inventory = repository("tests/wrong-sequences/inventory.yaml");
+    let mut args = vec!["rehearse", "wrong.yaml", "-I", inventory.to_str().unwrap()];
+    args.extend(["-i", "mistake=active-first", "--schedules", "20", "--seed", "1"]);
+    let ran = run(leapfrog().args(&args).current_dir(folder.path())).exits(1);
+    let ran = ran.says(Rule::ActivePaused.sentence()).says("BROKEN").says("nothing goes wrong");
+    let again = ran.out.lines().find_map(|line| line.strip_prefix("again: leapfrog ")).unwrap().to_owned();
+    let again: Vec<&str> = again.split(' ').collect();
+    run(leapfrog().args(again).current_dir(folder.path())).exits(1).says("BROKEN");
+    args.push("--json");
+    let json = run(leapfrog().args(&args).current_dir(folder.path())).exits(1).json();
+    let rules = json[0]["rules"].as_array().unwrap();
+    assert!(rules.iter().any(|rule| rule["rule"] == "active-paused"), "{rules:#?}");
+}
+
+#[test]
+fn a_driver_that_declares_too_short_an_overlap_is_found() {
+    let text = std::fs::read_to_string(repository("examples/simulator/inventory.yaml")).unwrap();
+    // keepalived's driver says one second unless told.
+    let text =
+        text.replace("overlap: 20ms", "overlap: 1500ms").replace("switchover: 300ms", "switchover: 2s");
+    let inventory = leapfrog::inventory::load_text("longer.yaml".as_ref(), &text);
+    let inventory = inventory.unwrap_or_else(|found| panic!("{found}"));
+    let workflow = workflow::load(&repository("workflows/pair-migration.yaml")).unwrap();
+    let (_, quiet) = Stage::new(workflow, inventory, &[], &registry(), engine()).unwrap();
+    assert!(quiet.breaks(Rule::TwoActives), "{:?}", quiet.violations);
+}
+
+#[test]
+fn a_schedule_has_one_story() {
+    let stage = shipped(&[]);
+    for number in 1..60 {
+        let once = || {
+            let played = play(&stage, Schedule::generate(9, number, &stage.ground)).unwrap();
+            (played.lines, played.violations, played.took, played.counts)
+        };
+        assert_eq!(once(), once(), "schedule {number}");
+    }
+}
+
+#[test]
+fn ctrl_c_tells_what_was_found_so_far() {
+    let workflow = repository("workflows/pair-migration.yaml");
+    let args = ["rehearse", workflow.to_str().unwrap(), "--schedules", "10000000", "--seed", "3"];
+    let running = Running::start(leapfrog().args(args));
+    // Once it plays, whatever the moment; a signal before that would end any program.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    running.signal("INT");
+    running.wait().exits(4).says("0 violations (stopped before the end)");
+}
+
+#[test]
+fn an_inventory_of_real_machines_is_refused() {
+    let workflow = repository("workflows/pair-migration.yaml");
+    let inventory = repository("examples/libvirt/inventory.yaml");
+    let args = ["rehearse", workflow.to_str().unwrap(), "-I", inventory.to_str().unwrap()];
+    run(leapfrog().args(args)).exits(2).warns("no `simulator`");
+}
