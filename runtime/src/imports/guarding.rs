@@ -81,6 +81,27 @@ impl Guard<'_> {
         end.await
     }
 
+    /// Before a copy is begun that was announced before the runner died: what was read then may be
+    /// hours old. Refused unless another member is active and this one is standby.
+    pub async fn look_again(&self, side: &Lane) -> Result<(), Error> {
+        let lane = side.beside(&format!("again~{}", self.context.journal.epoch()));
+        let refused = |why: String| Err(Error::Refused(format!("after the runner's death: {why}")));
+        let roles = match pairs::read_roles(&lane, &self.pair).await {
+            Ok(Ok(roles)) => roles,
+            Ok(Err(error)) => return refused(super::text(&error)),
+            Err(error) => return refused(format!("{error:#}")),
+        };
+        let own = self.server.as_str();
+        let active = roles.iter().find(|role| role.role == Role::Active && role.server != own);
+        match active {
+            Some(active) => {
+                let problems = pairs::role_problems(&roles, &ServerName::new(&*active.server));
+                if problems.is_empty() { Ok(()) } else { refused(problems.join("; ")) }
+            }
+            None => refused(format!("no other member than {own} is active")),
+        }
+    }
+
     async fn becomes_active(&self, side: &Lane) {
         // A runner that goes on after a crash asks anew.
         let lane = side.beside(&format!("roles~{}", self.context.journal.epoch()));

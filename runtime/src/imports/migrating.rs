@@ -239,6 +239,12 @@ pub async fn start(
         return Ok(found);
     }
     guarding::check(context, vm, options.abort_if_active)?;
+    if lost
+        && options.abort_if_active
+        && let Some(guard) = guarding::guard_of(context, vm)
+    {
+        guard.look_again(side).await?;
+    }
     let (source, uuid) = match whereabouts(context, vm, destination).await? {
         Whereabouts::RunsOn(source, uuid) => (source, uuid),
         Whereabouts::AlreadyThere => {
@@ -341,12 +347,24 @@ impl Looking {
 
     /// The migration, found or begun again: the VM is at the source, and both machines have said
     /// that nothing moves it.
-    async fn found(&self) -> Result<Result<Arc<dyn Migration>, providers::MigrationEnd>, ProviderError> {
+    ///
+    /// `guarded`: only if the roles still allow it.
+    async fn found(
+        &self,
+        side: &Lane,
+        guarded: bool,
+    ) -> Result<Result<Arc<dyn Migration>, providers::MigrationEnd>, ProviderError> {
         match self.settled().await {
             Settled::UnderWay(job) => Ok(Ok(Arc::from(job))),
             Settled::Ended(end) => Ok(Err(end)),
             Settled::NotBegun if self.context.is_winding_down() => Ok(Err(providers::MigrationEnd::Aborted)),
             Settled::NotBegun => {
+                if guarded
+                    && let Some(guard) = guarding::guard_of(&self.context, &self.request.vm)
+                    && let Err(error) = guard.look_again(side).await
+                {
+                    return Ok(Err(providers::MigrationEnd::Failed { reason: super::text(&error) }));
+                }
                 self.context.facts.note(
                     true,
                     &format!(
@@ -381,7 +399,7 @@ fn follow(
     context.spawn(async move {
         let job = match &again {
             None => watching.world.hypervisor.migrate(&request).await.map(|job| Ok(Arc::from(job))),
-            Some(looking) => looking.found().await,
+            Some(looking) => looking.found(&side, abort_if_active).await,
         };
         let end = match job {
             Ok(Ok(job)) => {
