@@ -10,6 +10,7 @@ const VERBS: &[&[&str]] = &[
     &["resume"],
     &["approve"],
     &["cancel"],
+    &["back-out"],
     &["rehearse"],
     &["locks", "list"],
     &["list"],

@@ -226,3 +226,26 @@ fn a_no_stops_before_the_roles_swap_and_an_answer_survives_the_runner() {
     sim.verb(&["cancel", &run]).exits(0).says("cancelled");
     assert_eq!(sim.effects(), (1, 0));
 }
+
+#[test]
+fn the_way_home_is_planned_from_wherever_a_run_has_left_the_pair() {
+    let sim = Simulated::pair();
+    // It stops in (b).
+    sim.move_pair(&["-i", "confirm=true"]).exits(3);
+    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    sim.verb(&["back-out", &run]).exits(2).warns("is not over").warns("leapfrog cancel");
+    sim.verb(&["cancel", &run]).exits(0);
+    let plan = sim.verb(&["back-out", &run]).exits(0).says("move sip-2 (standby) from b to a");
+    assert!(!plan.out.contains("switch pair"), "the active never left: {plan}");
+    assert_eq!(sim.effects(), (1, 0), "it only plans");
+    // From (d) it is the whole way, and what it planned can be run.
+    sim.move_pair(&[]).exits(0);
+    let run =
+        sim.verb(&["list", "-n", "1", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    let plan = sim.verb(&["back-out", &run, "--save", "home.json"]).exits(0);
+    plan.says("move sip-1 (standby) from b to a")
+        .says("switch pair sip over from sip-2 to sip-1")
+        .says("move sip-2");
+    sim.move_pair(&["-i", "destination=a", "--plan", "home.json"]).exits(0);
+    assert_eq!((sim.places().as_str(), sim.actives().as_str()), ("sip-1 on a, sip-2 on a", "sip-1"));
+}

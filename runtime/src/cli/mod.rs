@@ -9,6 +9,7 @@
 //! | 4 | cancelled |
 
 mod approve;
+mod back_out;
 mod cancel;
 mod check;
 mod list;
@@ -98,6 +99,8 @@ enum Verb {
     Approve(approve::Approve),
     /// Stop a run safely, or give one up whose runner died
     Cancel(cancel::Cancel),
+    /// Plan the way home of a run
+    BackOut(back_out::BackOut),
     /// Which run has which VM
     #[command(subcommand)]
     Locks(locks::Verb),
@@ -179,6 +182,7 @@ pub fn main() -> ExitCode {
             outcome
         }),
         Verb::Cancel(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
+        Verb::BackOut(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Locks(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Plan(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),
         Verb::Rehearse(verb) => runtime().and_then(|rt| rt.block_on(verb.go(&cli.global))),

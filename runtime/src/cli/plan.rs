@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
+use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::{
@@ -12,11 +13,12 @@ use super::{
 use crate::{
     diagnostic::Diagnostic,
     imports::Person,
+    inventory::Inventory,
     plan::{self, PlanError},
     run::{self, Request},
     store::MemoryStore,
     ui::{ColorChoice, Form, Screen},
-    workflow::{self, resolve_inputs},
+    workflow::{self, Workflow, resolve_inputs},
 };
 
 #[derive(Debug, Args)]
@@ -31,6 +33,13 @@ pub struct Plan {
     /// A value for one of the workflow's inputs
     #[arg(short, long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
     input: Vec<(String, String)>,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// What becomes of a plan.
+#[derive(Debug, Args)]
+pub struct Shown {
     /// Print the procedure as a person would do it by hand, or finish it
     #[arg(long)]
     runbook: bool,
@@ -57,6 +66,19 @@ impl Plan {
         let workflow = workflow::load(&self.workflow)?;
         let inventory = self.inventory.load()?;
         let inputs = resolve_inputs(&workflow, &self.input, &inventory)?;
+        self.shown.go(global, workflow, inventory, inputs).await
+    }
+}
+
+impl Shown {
+    /// Make the plan and show it.
+    pub(super) async fn go(
+        self,
+        global: &Global,
+        workflow: Workflow,
+        inventory: Inventory,
+        inputs: Map<String, Json>,
+    ) -> Outcome {
         let checked = run::check(&workflow, &inventory, &inputs, &global.registry())?;
         let inventory = Arc::new(inventory);
         let world = world(&inventory, &global.store_dir()?, true)?;

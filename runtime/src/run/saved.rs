@@ -13,7 +13,7 @@ use crate::{
     model::VmName,
     plan::{Follower, Hand, Plan},
     report::Report,
-    store::{Kind, Record, RunId, RunState, Store, StoreError, verify_chain},
+    store::{Kind, Record, RunId, RunRow, RunState, Store, StoreError, verify_chain},
     workflow::{self, Workflow},
 };
 
@@ -110,6 +110,19 @@ impl Saved {
                 .hint("begin a new one: it goes on from wherever the pair is")
                 .into());
         }
+        Self::decode(store, id, row).await
+    }
+
+    /// Read a run whatever has become of it.
+    ///
+    /// # Errors
+    /// When there is no such run, or its journal cannot be read.
+    pub async fn of_any(store: &dyn Store, id: &RunId) -> Result<Self, Refusal> {
+        let row = store.run(id).await?.ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
+        Self::decode(store, id, row).await
+    }
+
+    async fn decode(store: &dyn Store, id: &RunId, row: RunRow) -> Result<Self, Refusal> {
         let records = records(store, id).await?;
         verify_chain(id, &records).map_err(|error| {
             Diagnostic::new(error.to_string())
