@@ -243,7 +243,7 @@ fn answers(lab: &Lab, guest: Guest) -> Result<()> {
 }
 
 /// Writes a member's track file and waits until the roles have followed: `away` from it or back.
-fn switch(logins: &Logins, guest: &Guest, away: bool) -> Result<Duration> {
+pub fn switch(logins: &Logins, guest: &Guest, away: bool) -> Result<Duration> {
     let begin = Instant::now();
     logins.run(guest, &format!("echo {} > {TRACK_FILE}", u8::from(away)))?;
     let wanted =

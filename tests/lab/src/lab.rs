@@ -63,8 +63,8 @@ impl Lab {
 
         let kvm = kvm(&image, &folder, &output);
         println!("lab: guests run under {}", if kvm { "KVM" } else { "TCG (no guest boots under KVM here)" });
-        let memory_mib = if options.smoke || options.crash { 256 } else { 768 };
-        let shape = Shape { kvm, memory_mib, write: !options.smoke && !options.crash, disk: options.disk };
+        let memory_mib = if options.small() { 256 } else { 768 };
+        let shape = Shape { kvm, memory_mib, write: !options.small(), disk: options.disk };
         let mut lab = Self {
             source: Machine::source(&folder),
             destination: Machine::destination(&folder),
@@ -76,7 +76,7 @@ impl Lab {
             output,
             _guard: guard,
         };
-        let rate = match (lab.options.smoke, lab.options.crash) {
+        let rate = match (lab.options.smoke || lab.options.plan, lab.options.crash) {
             (true, _) => None,
             // So slow that there is time in the middle of a copy.
             (_, true) => Some("100mbit".to_owned()),

@@ -23,6 +23,7 @@ mod machines;
 mod memory;
 mod network;
 mod packages;
+mod planning;
 mod probe;
 mod process;
 mod result;
@@ -71,6 +72,9 @@ pub struct Options {
     /// With --crash: only the cases with this in their names
     #[arg(long, requires = "crash", value_name = "TEXT")]
     case: Option<String>,
+    /// Plans on the real pair, swaps the roles in between, and follows the plan. Small idle guests
+    #[arg(long, conflicts_with_all = ["smoke", "arms", "repeat", "crash"])]
+    plan: bool,
     /// Guests with a local disk that they write; its content is verified after the move.
     #[arg(long)]
     disk: bool,
@@ -99,6 +103,13 @@ pub struct Options {
     no_install: bool,
     #[command(subcommand)]
     helper: Option<Helper>,
+}
+
+impl Options {
+    /// Whether outcomes are looked at, not figures: small guests that write nothing will do.
+    fn small(&self) -> bool {
+        self.smoke || self.crash || self.plan
+    }
 }
 
 /// Where the runner runs.
@@ -181,6 +192,9 @@ fn run(options: Options) -> Result<()> {
     }
     if lab.options.crash {
         return crash::run(&lab, lab.options.case.as_deref());
+    }
+    if lab.options.plan {
+        return planning::run(&lab);
     }
     let mut report = Report::default();
     report.note("accelerator", if lab.shape.kvm { "kvm" } else { "tcg" });
