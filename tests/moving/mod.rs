@@ -5,6 +5,7 @@
 mod interrupted;
 mod journal;
 mod resumed;
+mod stale;
 mod starts;
 mod troubles;
 

@@ -12,6 +12,8 @@ use crate::{
 /// Pauses before each look at the state file, in milliseconds: two seconds in all, few commands
 /// where a command takes long.
 const PAUSES: [u64; 9] = [0, 20, 60, 80, 160, 240, 320, 480, 640];
+/// A command whose answer got lost is sent again so often.
+const AGAIN: u32 = 5;
 /// Characters of foreign text that are shown.
 const SHOWN: usize = 200;
 
@@ -111,11 +113,7 @@ pub fn write(session: &Session, file: &str, value: i64) -> Result<(), Error> {
     let stdin = format!("{value}\n");
     let wrote = match session.execute(&args, &stdin) {
         // The same number twice does no harm; a file that holds it already needs nothing.
-        Err(Error::Unknown(why)) => match track_value(session, file) {
-            Ok(now) if now == value => return Ok(()),
-            Ok(_) => session.execute(&args, &stdin).doing(&doing)?,
-            Err(error) => return Err(Error::Unknown(format!("{doing}: {why}; then {error}"))),
-        },
+        Err(Error::Unknown(why)) => return write_again(session, file, value, &doing, why),
         wrote => wrote.doing(&doing)?,
     };
     if wrote.status == 0 {
@@ -130,6 +128,26 @@ pub fn write(session: &Session, file: &str, value: i64) -> Result<(), Error> {
         Ok(now) => Err(Error::Unknown(format!("{failed}; it holds {now} now"))),
         Err(error) => Err(Error::Unknown(format!("{failed}; then {error}"))),
     }
+}
+
+/// After an answer that got lost, a few times: each may get lost.
+fn write_again(session: &Session, file: &str, value: i64, doing: &str, why: String) -> Result<(), Error> {
+    let args = ["tee", file].map(str::to_owned);
+    let mut why = why;
+    for _ in 0..AGAIN {
+        match track_value(session, file) {
+            Ok(now) if now == value => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(Error::Unknown(format!("{doing}: {why}; then {error}"))),
+        }
+        match session.execute(&args, &format!("{value}\n")) {
+            Ok(wrote) if wrote.status == 0 => return Ok(()),
+            Ok(wrote) => why = shown(&wrote),
+            Err(Error::Unknown(again)) => why = again,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Unknown(format!("{doing}: {why}")))
 }
 
 fn run(session: &Session, args: &[&str]) -> Result<Output, Error> {

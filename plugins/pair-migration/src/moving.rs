@@ -238,10 +238,27 @@ impl<'a> Move<'a> {
         let question =
             format!("{} is about to lose its role to a member on {}: switch over?", active, self.to);
         match run::confirm(&question) {
-            Ok(true) => Ok(()),
+            // It may have taken days.
+            Ok(true) => self.still_there(),
             Ok(false) => Err(self.stopped(Stop::Failed("a person said no to the switchover".into()))),
             Err(error) => Err(self.stopped(error.into())),
         }
+    }
+
+    /// All members are where they were seen last.
+    fn still_there(&self) -> Result<(), Stop> {
+        for member in &self.members {
+            let vm = member.vm.name();
+            let moved = |why: String| {
+                self.stopped(Stop::NeedsAPerson(format!("{vm} was on {}, but {why}", member.at)))
+            };
+            let placements = member.vm.placements().map_err(|e| moved(e.to_string()))?;
+            let there = place::whereabouts(&placements, &self.to).map_err(moved)?;
+            if there.machine != member.at {
+                return Err(moved(format!("it runs on {} now", there.machine)));
+            }
+        }
+        Ok(())
     }
 
     fn standby_at_destination(&self, active: &str) -> Result<Option<String>, Stop> {

@@ -1,6 +1,6 @@
 //! `leapfrog cancel`: stopping a run safely, or giving one up.
 
-use std::{process::Command, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use clap::Args;
 use tokio::sync::watch;
@@ -14,8 +14,9 @@ use super::{
 use crate::{
     diagnostic::Diagnostic,
     imports::{Person, replay::Replay},
+    report::plain,
     run as runs,
-    store::{RunState, Store},
+    store::{RunId, RunState, SqliteStore, Store},
 };
 
 /// A copy that is aborted ends within this time, and with it the run.
@@ -61,12 +62,7 @@ impl Cancel {
             return Ok(0);
         }
         if !lives {
-            let (_stop, cancel) = watch::channel(true);
-            let outcome = one(global, &store, &row.id, Person::Absent, cancel).await?;
-            return match tell(global, outcome, None).await {
-                Ok(super::CANCELLED) => Ok(0),
-                other => other,
-            };
+            return take_over_and_stop(global, &store, &row.id).await;
         }
         let Some(pid) = runs::owner_pid(&owners, &row.id) else {
             return Err(Diagnostic::new(format!("run {} does not say which process works on it", row.id))
@@ -91,9 +87,13 @@ impl Cancel {
                         &serde_json::json!({ "run": row.id, "outcome": now.state, "message": message }),
                     );
                 } else {
-                    print(&format!("{}: {}: {}", row.id, now.state, crate::report::plain(&message)));
+                    print(&format!("{}: {}: {}", row.id, now.state, plain(&message)));
                 }
                 return Ok(if now.state == RunState::Cancelled { 0 } else { 1 });
+            }
+            // It died before it had stopped: somebody has to.
+            if !runs::lives(&owners, &row.id) && global.is_left(&store, &row).await? {
+                return take_over_and_stop(global, &store, &row.id).await;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -106,18 +106,35 @@ impl Cancel {
     }
 }
 
+/// Of a run that nobody works on.
+async fn take_over_and_stop(global: &Global, store: &Arc<SqliteStore>, id: &RunId) -> Outcome {
+    let (_stop, cancel) = watch::channel(true);
+    let outcome = one(global, store, id, Person::Absent, cancel).await?;
+    match tell(global, outcome, None).await {
+        Ok(super::CANCELLED) => Ok(0),
+        other => other,
+    }
+}
+
 /// What may go on without the run.
-async fn left_behind(store: &crate::store::SqliteStore, id: &crate::store::RunId) -> Result<String, Failure> {
+async fn left_behind(store: &SqliteStore, id: &crate::store::RunId) -> Result<String, Failure> {
     let records = runs::records(store, id).await?;
     // A journal that cannot be read is no reason to keep the locks.
     let Ok(replay) = Replay::new(&records) else {
         return Ok("; its journal cannot be read, so look at all its VMs".to_owned());
     };
     let vms: Vec<String> =
-        replay.open_copies().into_iter().map(|copy| crate::report::plain(&copy.vm).into_owned()).collect();
-    Ok(if vms.is_empty() {
-        "; nothing of it was under way".to_owned()
-    } else {
-        format!("; a copy of {} may be under way, or over: look where it runs", vms.join(" and "))
-    })
+        replay.open_copies().into_iter().map(|copy| plain(&copy.vm).into_owned()).collect();
+    let mut left = String::new();
+    if !vms.is_empty() {
+        left.push_str(&format!(
+            "; a copy of {} may be under way, or over: look where it runs",
+            vms.join(" and ")
+        ));
+    }
+    let commands = replay.open_commands();
+    if !commands.is_empty() {
+        left.push_str(&format!("; {} may have happened: look at the roles", plain(&commands.join(" and "))));
+    }
+    Ok(if left.is_empty() { "; nothing of it was under way".to_owned() } else { left })
 }

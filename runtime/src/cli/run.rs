@@ -23,7 +23,7 @@ use crate::{
     providers::{World, libvirt::Libvirt, sim, ssh::SshLogin},
     report,
     run::{self, Refusal, Request},
-    store::Crash,
+    store::{Crash, Store},
     ui::{Form, Screen},
     workflow::{self, Workflow, resolve_inputs},
 };
@@ -68,6 +68,11 @@ impl Run {
         let store = global.open_store()?;
         let inventory = Arc::new(inventory);
         if self.new_world {
+            if let Some((_, run)) = store.locks().await?.first() {
+                return Err(Diagnostic::new(format!("run {run} is not over: its world is not begun afresh"))
+                    .hint(format!("stop it first: leapfrog cancel {run}"))
+                    .into());
+            }
             begin_afresh(&inventory, &folder)?;
         }
         let world = world(&inventory, &folder, false)?;

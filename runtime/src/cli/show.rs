@@ -107,6 +107,12 @@ async fn journal(global: &Global, store: &SqliteStore, row: &RunRow) -> Outcome 
         }
     }
     match verify_chain(&row.id, &all) {
+        Ok(()) if all.last().map_or(0, |record| record.seq) < row.head => Err(super::Failure {
+            diagnostics: Diagnostic::new(format!("the end of the journal of run {} is missing", row.id))
+                .hint("the store was changed by something else than leapfrog")
+                .into(),
+            code: 1,
+        }),
         Ok(()) => {
             if !global.json {
                 print(&format!("{} records, each follows from the one before", all.len()));

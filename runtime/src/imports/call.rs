@@ -103,6 +103,10 @@ impl Lane {
         &self.0.context
     }
 
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
     fn number(&self) -> wasmtime::Result<u64> {
         let n = self.0.next.fetch_add(1, Ordering::Relaxed) + 1;
         self.0.sides.store(0, Ordering::Relaxed);

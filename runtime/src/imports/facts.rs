@@ -191,6 +191,11 @@ impl Facts {
         }
     }
 
+    /// Where a VM was seen last.
+    pub fn place(&self, vm: &VmName) -> Option<MachineName> {
+        self.inner().places.get(vm).cloned()
+    }
+
     pub fn placed(&self, vm: &VmName, machine: &MachineName) {
         let mut inner = self.inner();
         if inner.places.insert(vm.clone(), machine.clone()).as_ref() != Some(machine) {

@@ -54,11 +54,12 @@ pub fn check(context: &Context, vm: &VmName, abort_if_active: bool) -> Result<()
 }
 
 impl Guard<'_> {
-    /// Watch until the copy's end. A copy of a member that has become active is aborted; how it
+    /// Watch until the copy's end; look `at_once` where nobody has watched before. A copy of a member that has become active is aborted; how it
     /// ended is what its end says.
     pub async fn over(
         &self,
         side: &Lane,
+        at_once: bool,
         job: &dyn Migration,
         end: impl Future<Output = MigrationEnd>,
     ) -> MigrationEnd {
@@ -66,7 +67,7 @@ impl Guard<'_> {
         let clock = self.context.world.clock;
         tokio::select! {
             end = &mut end => return end,
-            () = self.becomes_active(side) => {}
+            () = self.becomes_active(side, at_once) => {}
         }
         let server = &self.server;
         self.context.facts.note(true, &format!("{server} is active now: the copy of its VM is aborted"));
@@ -102,11 +103,14 @@ impl Guard<'_> {
         }
     }
 
-    async fn becomes_active(&self, side: &Lane) {
+    async fn becomes_active(&self, side: &Lane, at_once: bool) {
         // A runner that goes on after a crash asks anew.
         let lane = side.beside(&format!("roles~{}", self.context.journal.epoch()));
+        let mut at_once = at_once;
         loop {
-            self.context.world.clock.sleep(LOOK_EVERY).await;
+            if !std::mem::take(&mut at_once) {
+                self.context.world.clock.sleep(LOOK_EVERY).await;
+            }
             if self.logs_in_to_one() {
                 // Whoever is asked speaks for all.
                 if self.is_said_to_be_active(&lane).await {

@@ -292,6 +292,7 @@ async fn find_lost(
     options: &MigrateOptions,
 ) -> Result<Option<(Started, Arc<MigrationTask>)>, Error> {
     let Some(uuid) = context.uuid(vm) else { return Ok(None) };
+    let before = context.facts.place(vm);
     let answers = context.locate(vm).await;
     let somewhere = |state: VmState| !matches!(state, VmState::Absent | VmState::ShutOff);
     let mut elsewhere = Vec::new();
@@ -306,10 +307,17 @@ async fn find_lost(
             _ => {}
         }
     }
-    // Nowhere but at the destination: what it gives is what any other move to there gives.
-    let [source] = elsewhere.as_slice() else { return Ok(None) };
-    let request = request(context, vm, uuid.clone(), (*source).clone(), destination, options);
-    let started = Started { uuid, source: Some((*source).clone()) };
+    let source = match elsewhere.as_slice() {
+        [source] => (*source).clone(),
+        // Nowhere but at the destination: it is over, and came from where it was seen before.
+        [] => match before.filter(|machine| machine != destination) {
+            Some(source) => source,
+            None => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    let request = request(context, vm, uuid.clone(), source.clone(), destination, options);
+    let started = Started { uuid, source: Some(source) };
     let looking = Looking { context: context.clone(), request: request.clone() };
     match looking.settled().await {
         Settled::NotBegun => Ok(None),
@@ -409,7 +417,7 @@ fn follow(
                 watching.copies(&job).await;
                 let end = watch_job(&watching, &request, job.as_ref());
                 match guarding::guard_of(&watching, &request.vm).filter(|_| abort_if_active) {
-                    Some(guard) => guard.over(&side, job.as_ref(), end).await,
+                    Some(guard) => guard.over(&side, again.is_some(), job.as_ref(), end).await,
                     None => end.await,
                 }
             }

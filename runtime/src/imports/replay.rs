@@ -90,6 +90,11 @@ fn function(body: &Json) -> Option<Function> {
 
 fn binds(kind: Kind, body: &Json) -> bool {
     let Some(function) = function(body) else { return false };
+    // That a switchover was announced changes nothing yet: what its driver sends has intents of its
+    // own. So one that had not begun is not begun on old looks; the procedure decides anew.
+    if function == Function::PairSwitchover {
+        return false;
+    }
     match kind {
         Kind::Intent => true,
         Kind::Result => function.class().needs_intent() || function.binds(),
@@ -212,6 +217,11 @@ impl Replay {
         serde_json::from_value(found.gave.clone()?).ok()
     }
 
+    /// Whether calls of this lane are in the journal.
+    pub fn has(&self, lane: &str) -> bool {
+        self.lanes().contains_key(lane)
+    }
+
     /// Forget what went on inside a call that is made again from its beginning.
     pub fn forget_inside(&self, lane: &str, n: u64) {
         let inside = format!("{lane}.{n}/");
@@ -224,6 +234,20 @@ impl Replay {
         let lanes = self.lanes();
         let (n, entry) = lanes.get(lane)?.iter().find(|(_, entry)| !entry.served)?;
         Some((*n, entry.call.get("call").and_then(Json::as_str).unwrap_or_default().to_owned()))
+    }
+
+    /// Commands whose intents are there and whose answers are not: they may have happened.
+    pub fn open_commands(&self) -> Vec<String> {
+        let lanes = self.lanes();
+        let text = |entry: &Entry, key: &str| {
+            entry.call.get(key).and_then(Json::as_str).unwrap_or_default().to_owned()
+        };
+        let entries = lanes.values().flat_map(LaneCalls::values);
+        let open = entries.filter(|entry| {
+            let once = function(&entry.call).is_some_and(|function| function.class() == super::Class::Once);
+            entry.intent && entry.gave.is_none() && once
+        });
+        open.map(|entry| format!("{} on {}", text(entry, "call"), text(entry, "on"))).collect()
     }
 
     /// Copies that may be under way still.

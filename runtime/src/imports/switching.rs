@@ -158,6 +158,9 @@ async fn switch(
         Ok(driver) => driver,
         Err(error) => return Ok(Err(error)),
     };
+    if let Some(why) = changed_since(lane, pair, from, to).await? {
+        return Ok(Ok(SwitchoverEnd::Failed(why)));
+    }
     let (active, standby) = sessions(context, pair, driver.traits().switches_on, from, to);
     let commanded = match context.overlay() {
         // The driver would read a world that knows nothing of the switchover before this one.
@@ -200,6 +203,34 @@ async fn switch(
         }
         clock.sleep(LOOK_EVERY).await;
     }
+}
+
+/// After a crash: why the rest of a switchover is not sent any more. Its command was announced
+/// before the runner died; whoever was to become active may not be able to serve by now.
+async fn changed_since(
+    lane: &Lane,
+    pair: &PairName,
+    from: &ServerName,
+    to: &ServerName,
+) -> wasmtime::Result<Option<String>> {
+    let context = lane.context();
+    if !context.replay.as_ref().is_some_and(|replay| replay.has(lane.name())) {
+        return Ok(None);
+    }
+    let again = lane.beside(&format!("again~{}", context.journal.epoch()));
+    let roles = match pairs::read_roles(&again, pair).await? {
+        Ok(roles) => roles,
+        Err(error) => return Ok(Some(format!("after the runner's death: {}", super::text(&error)))),
+    };
+    // It has happened, or is happening: what is left is to see its end.
+    if !role_problems(&roles, from).is_empty() {
+        return Ok(None);
+    }
+    Ok(match pairs::service_answers(context, to, Duration::from_secs(1)).await {
+        Ok(Some(_)) | Err(Error::NotFound(_)) => None,
+        Ok(None) => Some(format!("the runner died, and the service of {to} does not answer any more")),
+        Err(error) => Some(format!("after the runner's death: {}", super::text(&error))),
+    })
 }
 
 /// With `login: one` only the side that the driver names is logged in to.

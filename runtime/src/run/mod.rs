@@ -202,8 +202,9 @@ async fn perform<T>(
     }
     let context = Arc::new(context.with_plan(plan));
     let described = tokio::select! {
-        described = describe_drivers(&context) => described,
+        biased;
         _ = cancel.wait_for(|cancel| *cancel) => Err(steps::cancelled(&context).await),
+        described = describe_drivers(&context) => described,
     };
     let mut end = match described {
         Ok(()) => {
@@ -460,6 +461,9 @@ pub async fn report_of(store: &dyn Store, id: &RunId) -> Result<Report, StoreErr
     if let Some(row) = store.run(id).await? {
         match row.state {
             RunState::Interrupted | RunState::Cancelled if report.outcome == Outcome::Running => {
+                if row.state == RunState::Cancelled {
+                    report.outcome = Outcome::Cancelled;
+                }
                 report.message = row.message;
                 report.ended = report.ended.or(row.ended);
             }

@@ -128,6 +128,11 @@ impl Saved {
             Diagnostic::new(error.to_string())
                 .hint("the store was changed by something else than leapfrog: a person has to look at the VMs, then give the run up with `leapfrog cancel --abandon`")
         })?;
+        if records.last().map_or(0, |record| record.seq) != row.head {
+            return Err(Diagnostic::new(format!("the end of the journal of run {id} is missing"))
+                .hint("the store was changed by something else than leapfrog: a person has to look at the VMs, then give the run up with `leapfrog cancel --abandon`")
+                .into());
+        }
         let Some(first) = records.first().filter(|record| record.kind == Kind::Start) else {
             return Err(Diagnostic::new(format!(
                 "run {id} died before its first record: nothing was touched"

@@ -57,8 +57,10 @@ pub async fn walk(
         let call = procedure.call(&lane, &checked_step.function.name, &args, Limits::default());
         let limit = step.timeout.unwrap_or(Duration::MAX);
         let ended = tokio::select! {
-            ended = context.world.clock.timeout(limit, call) => ended,
+            // A run that is to be stopped is not gone on with first.
+            biased;
             _ = cancel.wait_for(|cancel| *cancel) => return cancelled(context).await,
+            ended = context.world.clock.timeout(limit, call) => ended,
         };
         if let Some(message) = lane.left_over()
             && !matches!(ended, None | Some(Ended::Trapped(_) | Ended::Waits(_)))
