@@ -142,7 +142,8 @@ fn write_again(session: &Session, file: &str, value: i64, doing: &str, why: Stri
         }
         match session.execute(&args, &format!("{value}\n")) {
             Ok(wrote) if wrote.status == 0 => return Ok(()),
-            Ok(wrote) => why = shown(&wrote),
+            // It did not happen: nothing is lost, and who asked for it has to look at the roles first.
+            Ok(wrote) => return Err(Error::Failed(format!("{doing}: {}", shown(&wrote)))),
             Err(Error::Unknown(again)) => why = again,
             Err(error) => return Err(error),
         }

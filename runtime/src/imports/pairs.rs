@@ -17,6 +17,8 @@ use crate::{
 
 /// Between two looks while waiting for a pair to come to rest.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A look at the roles that took longer is made again before anything rests on it.
+const FRESH: Duration = Duration::from_secs(4);
 /// Nobody waits longer for a pair to come to rest.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// A server's own service that does not answer within this time does not answer.
@@ -249,10 +251,15 @@ pub async fn wait_settled(
     let until = clock.now() + limit.min(LONGEST);
     let mut every = LOOK_EVERY;
     loop {
-        let reasons = match missing(lane, driver, &members, pair, active).await? {
+        let began = clock.now();
+        let mut reasons = match missing(lane, driver, &members, pair, active).await? {
             Ok(reasons) => reasons,
             Err(error) => return Ok(Err(error)),
         };
+        // The first answer is as old as the look took.
+        if reasons.is_empty() && clock.now().saturating_sub(began) > FRESH {
+            reasons.push("it took so long to ask all members that what the first one said is old".into());
+        }
         if reasons.is_empty() {
             context.facts.settled(pair);
             return Ok(Ok(Settlement::Settled));
