@@ -1,3 +1,5 @@
+//! What of a journal is served again, and what is asked anew.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What a run may do that follows a plan.
+
 use serde_json::json;
 
 use super::*;

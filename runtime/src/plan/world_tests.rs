@@ -1,3 +1,5 @@
+//! The world of a plan: real looks, and moves that happen only in it.
+
 use std::path::Path;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What people see of a run, on a terminal and in a log.
+
 use std::sync::{Arc, Mutex};
 
 use indicatif::{ProgressDrawTarget, TermLike};

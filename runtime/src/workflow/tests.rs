@@ -1,3 +1,5 @@
+//! Workflows as people write them, right and wrong.
+
 use std::path::Path;
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! What the store has acknowledged is there, fenced and locked, also after it was closed.
+
 use super::*;
 
 fn locks(keys: &[&str]) -> Vec<String> {

@@ -1,3 +1,5 @@
+//! Expressions: what they give, and where a wrong one is shown.
+
 use std::path::Path;
 
 use serde_json::json;

@@ -1,3 +1,5 @@
+//! Where an expression begins and ends in a text.
+
 use super::*;
 
 fn cel(text: &str) -> String {

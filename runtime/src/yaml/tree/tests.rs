@@ -1,3 +1,5 @@
+//! YAML into a tree with the place of every word.
+
 use super::*;
 
 fn root(text: &str) -> Node {
