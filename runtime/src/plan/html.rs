@@ -9,7 +9,7 @@ use super::{
     Effect, Look, Plan,
     text::{estimate_text, inputs_text, numbered, state_text},
 };
-use crate::report::{STYLE, clip, duration, json, plain};
+use crate::report::{clip, duration, json, page_head, plain};
 
 /// What the report's style lacks for lists of commands.
 const MORE: &str = "pre { margin:8px 0; padding:10px 14px; overflow-x:auto; white-space:pre-wrap; background:var(--soft); border-radius:6px; font:13px/1.5 ui-monospace,\"DejaVu Sans Mono\",monospace } .step { margin:0 0 18px; padding:16px 20px; background:var(--card); border:1px solid var(--line); border-radius:10px; break-inside:avoid } .step h3 { font-size:16px; font-weight:620; color:var(--ink) } .step ul { margin:4px 0 8px; padding-left:22px } .step p { margin:6px 0 } .step h4 { margin:12px 0 0; font-size:13px; font-weight:550; color:var(--muted) } .return { border-left:5px solid var(--unknown) }";
@@ -28,15 +28,7 @@ fn page(plan: &Plan) -> Markup {
     markup! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                // Also if an escape were missing somewhere: nothing runs, nothing is loaded.
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { "Plan of " (clip(&plan.workflow, 60)) }
-                style { (PreEscaped(STYLE)) (PreEscaped(MORE)) }
-            }
+            (page_head(&format!("Plan of {}", clip(&plan.workflow, 60)), MORE))
             body { main {
                 header {
                     p.kicker {

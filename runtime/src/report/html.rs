@@ -24,20 +24,27 @@ pub fn html(report: &Report) -> String {
     page(report).into_string()
 }
 
+/// The head of every page that is made here, with `more` style: nothing runs, nothing is loaded.
+pub(crate) fn page_head(title: &str, more: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            // Also if an escape were missing somewhere: nothing runs, nothing is loaded.
+            meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+            title { (title) }
+            style { (PreEscaped(STYLE)) (PreEscaped(more)) }
+        }
+    }
+}
+
 fn page(report: &Report) -> Markup {
     let title = format!("{} · {}", clip(&report.workflow, 60), report.outcome.word());
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                // Also if an escape were missing somewhere: nothing runs, nothing is loaded.
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { (title) }
-                style { (PreEscaped(STYLE)) }
-            }
+            (page_head(&title, ""))
             body {
                 main {
                     (head(report))

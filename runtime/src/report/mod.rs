@@ -19,8 +19,7 @@ pub(crate) mod samples;
 
 pub use escape::{clip, plain};
 pub use html::html;
-pub(crate) use html::json;
+pub(crate) use html::{json, page_head};
 pub use model::*;
 pub use picture::{Letter, Member, Panel, Picture, pictures};
-pub(crate) use style::STYLE;
 pub use text::{bytes, duration, event_text, gravity, is_routine, summary};
