@@ -112,6 +112,11 @@ fn other_inputs_another_workflow_or_plugin_are_refused() {
     follow(&sim, &[]).exits(2).warns("plugin keepalived is another one");
     edit(&sim, |plan| {
         *plan = kept.clone();
+        plan["locks"]["sip-2"] = "00000000-0000-4000-8000-000000000000".into();
+    });
+    follow(&sim, &[]).exits(2).warns("VM sip-2 has the UUID").warns("make a new plan");
+    edit(&sim, |plan| {
+        *plan = kept.clone();
         plan["schema"] = 2.into();
     });
     follow(&sim, &[]).exits(2).warns("its schema is 2, here 1");
@@ -119,6 +124,15 @@ fn other_inputs_another_workflow_or_plugin_are_refused() {
     follow(&sim, &[]).exits(2).warns("plan.json is no plan of this version");
     fs::remove_file(sim.path("plan.json")).unwrap();
     follow(&sim, &[]).exits(2).warns("cannot be read");
+    assert_eq!(sim.effects(), (0, 0));
+}
+
+#[test]
+fn an_inventory_that_has_changed_is_refused() {
+    let sim = planned(&[]);
+    let inventory = fs::read_to_string(sim.path("inventory.yaml")).unwrap();
+    fs::write(sim.path("inventory.yaml"), inventory + "\n# another one\n").unwrap();
+    follow(&sim, &[]).exits(2).warns("the inventory has changed").warns("make a new plan");
     assert_eq!(sim.effects(), (0, 0));
 }
 

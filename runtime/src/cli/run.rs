@@ -63,7 +63,7 @@ impl Run {
         let inventory = self.inventory.load()?;
         let inputs = resolve_inputs(&workflow, &self.input, &inventory)?;
         let checked = run::check(&workflow, &inventory, &inputs, &global.registry())?;
-        let plan = self.plan(&workflow, &checked, &inputs)?;
+        let plan = self.plan(&workflow, &inventory, &checked, &inputs)?;
         let folder = global.store_dir()?;
         let store = global.open_store()?;
         let inventory = Arc::new(inventory);
@@ -102,6 +102,7 @@ impl Run {
     fn plan(
         &self,
         workflow: &Workflow,
+        inventory: &Inventory,
         checked: &run::Checked,
         inputs: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<Option<Hand>, Failure> {
@@ -111,6 +112,7 @@ impl Run {
         let about = About {
             workflow: &workflow.name,
             workflow_digest: &digest,
+            inventory_digest: &plan::inventory_digest(inventory),
             plugins: &checked.digests(),
             inputs,
             now: jiff::Timestamp::now(),

@@ -28,6 +28,8 @@ pub struct Plan {
     pub workflow: String,
     /// SHA-256 of the workflow's file.
     pub workflow_digest: String,
+    /// SHA-256 of the inventory's files.
+    pub inventory_digest: String,
     /// Name and SHA-256 of every plugin.
     pub plugins: BTreeMap<String, String>,
     pub inputs: BTreeMap<String, Json>,

@@ -4,7 +4,7 @@
 //! names of lanes are not: they count reads and waits, of which a real run makes more.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
@@ -14,6 +14,8 @@ use serde_json::Value as Json;
 
 use super::{Effect, Plan, Start};
 use crate::{
+    diagnostic::Diagnostic,
+    model::VmName,
     report::clip,
     store::{Kind, Record},
 };
@@ -156,6 +158,22 @@ impl Follower {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Whether the run would lock just the VMs that the plan was made with.
+    ///
+    /// # Errors
+    /// When a VM was made anew under its old name, or the plan's locks are others.
+    pub fn same_vms(&self, uuids: &BTreeMap<VmName, String>) -> Result<(), Diagnostic> {
+        let planned = &self.plan.locks;
+        let name = planned.keys().chain(uuids.keys()).find(|vm| planned.get(*vm) != uuids.get(*vm));
+        let Some(vm) = name else { return Ok(()) };
+        let word = |uuids: &BTreeMap<VmName, String>| match uuids.get(vm) {
+            Some(uuid) => format!("has the UUID {}", clip(uuid, 80)),
+            None => "is not there".to_owned(),
+        };
+        let text = format!("VM {vm} {} now, and {} in the plan", word(uuids), word(planned));
+        Err(Diagnostic::new(text).hint("make a new plan with `leapfrog plan … --save FILE`, and look at it"))
+    }
+
     /// How the run went another way, if it did.
     pub fn departure(&self) -> Option<Departure> {
         self.state().departure.clone()
@@ -223,7 +241,8 @@ impl Follower {
 pub struct About<'a> {
     pub workflow: &'a str,
     pub workflow_digest: &'a str,
-    pub plugins: &'a std::collections::BTreeMap<&'a str, &'a str>,
+    pub inventory_digest: &'a str,
+    pub plugins: &'a BTreeMap<&'a str, &'a str>,
     pub inputs: &'a serde_json::Map<String, Json>,
     pub now: Timestamp,
     pub max_age: Duration,
@@ -252,6 +271,9 @@ pub fn unfit(plan: &Plan, about: &About<'_>) -> Option<String> {
     }
     if plan.workflow_digest != about.workflow_digest {
         return Some(format!("workflow {} has changed since the plan was made", clip(&plan.workflow, 100)));
+    }
+    if plan.inventory_digest != about.inventory_digest {
+        return Some("the inventory has changed since the plan was made".to_owned());
     }
     for (name, digest) in about.plugins {
         match plan.plugins.get(*name) {

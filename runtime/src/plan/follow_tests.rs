@@ -15,7 +15,7 @@ fn plan() -> Plan {
         ..effect("move.60/0:switchover", "session.execute", "", Json::Null)
     };
     serde_json::from_value(json!({
-        "schema": 1, "made": "2026-01-02T03:04:05Z", "workflow": "w", "workflow-digest": "d",
+        "schema": 1, "made": "2026-01-02T03:04:05Z", "workflow": "w", "workflow-digest": "d", "inventory-digest": "i",
         "plugins": {"p": "1"}, "inputs": {"pair": "sip"}, "simulated": true, "complete": true,
         "message": null, "hint": null, "locks": {}, "questions": [], "assumptions": [], "notes": [],
         "role-commands": {}, "end": {"places": {}, "roles": {}},
@@ -146,6 +146,7 @@ fn an_old_plan_and_one_for_something_else_do_not_fit() {
     let about = About {
         workflow: "w",
         workflow_digest: "d",
+        inventory_digest: "i",
         plugins: &plugins,
         inputs: &inputs,
         now: at(60),
@@ -160,7 +161,8 @@ fn an_old_plan_and_one_for_something_else_do_not_fit() {
         (About { now: at(101), ..about }, "old"),
         (About { now: at(-1), ..about }, "future"),
         (About { workflow: "x", ..about }, "workflow w"),
-        (About { workflow_digest: "e", ..about }, "has changed"),
+        (About { workflow_digest: "e", ..about }, "workflow w has changed"),
+        (About { inventory_digest: "j", ..about }, "the inventory has changed"),
         (About { plugins: &other_plugins, ..about }, "another one"),
         (About { plugins: &more_plugins, ..about }, "was not there"),
         (About { inputs: &other_inputs, ..about }, "input pair is \"other\""),

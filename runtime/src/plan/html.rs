@@ -154,6 +154,7 @@ fn about(plan: &Plan) -> Markup {
                 dt { "Begins with" } dd { (state_text(&plan.start)) }
                 @for (vm, uuid) in &plan.locks { dt { "Lock on " bdi { (clip(vm.as_str(), 40)) } } dd { (clip(uuid, 80)) } }
                 dt { "Workflow" } dd { "sha256:" (clip(&plan.workflow_digest, 80)) }
+                dt { "Inventory" } dd { "sha256:" (clip(&plan.inventory_digest, 80)) }
                 @for (name, digest) in &plan.plugins { dt { "Plugin " bdi { (clip(name, 40)) } } dd { "sha256:" (clip(digest, 80)) } }
             }
             p.note { "A copy of this plan for programs is embedded in this page, as JSON in the element " code { "#plan" } "; saved with " code { "--save" } ", a run can follow it." }

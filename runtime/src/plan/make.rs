@@ -31,6 +31,7 @@ pub struct Made<'a> {
     pub report: &'a Report,
     pub records: &'a [Record],
     pub workflow_digest: String,
+    pub inventory_digest: String,
     pub plugins: BTreeMap<String, String>,
 }
 
@@ -93,6 +94,7 @@ impl Made<'_> {
             start,
             end,
             workflow_digest: self.workflow_digest,
+            inventory_digest: self.inventory_digest,
             plugins: self.plugins,
         }
     }

@@ -32,6 +32,7 @@ pub use overlay::{Overlay, PlannedCommand, PlannedMove};
 pub use text::{runbook, text};
 
 use crate::{
+    inventory::Inventory,
     run::{self, Refusal, Request},
     store::{MemoryStore, RunId},
     workflow::Workflow,
@@ -79,6 +80,7 @@ pub async fn make(request: Request) -> Result<Plan, Refusal> {
     let store = Arc::new(MemoryStore::default());
     let plugins = owned(&request);
     let workflow_digest = digest(&request.workflow);
+    let inventory_digest = inventory_digest(&inventory);
     let request = Request {
         world: world::over(&request.world, inventory.clone(), overlay.clone()),
         store: store.clone(),
@@ -97,6 +99,7 @@ pub async fn make(request: Request) -> Result<Plan, Refusal> {
         report: &report,
         records: &records,
         workflow_digest,
+        inventory_digest,
         plugins,
     };
     Ok(made.plan())
@@ -109,7 +112,20 @@ fn owned(request: &Request) -> std::collections::BTreeMap<String, String> {
 
 /// SHA-256 of a workflow's text, in hexadecimal.
 pub fn digest(workflow: &Workflow) -> String {
+    digest_of(std::iter::once(workflow.source.text()))
+}
+
+/// SHA-256 of the texts of an inventory's files, in hexadecimal; where they lie does not count.
+pub fn inventory_digest(inventory: &Inventory) -> String {
+    digest_of(inventory.files.iter().map(|file| file.text()))
+}
+
+fn digest_of<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(workflow.source.text().as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    // The first text as it is, so that `sha256sum FILE` says the same of a single file.
+    let hash = texts.enumerate().fold(Sha256::new(), |hash, (at, text)| {
+        let hash = if at == 0 { hash } else { hash.chain_update([0]) };
+        hash.chain_update(text.as_bytes())
+    });
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

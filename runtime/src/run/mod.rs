@@ -108,6 +108,10 @@ pub async fn execute(mut request: Request) -> Result<Report, Refusal> {
         _ = request.cancel.wait_for(|cancel| *cancel) => return Err(Refusal::Cancelled),
     };
 
+    if let Some(Hand::Following(follower)) = &request.plan {
+        follower.same_vms(&uuids)?;
+    }
+
     let id = RunId::generate();
     let owner = locks::Owner::new(request.owners.as_deref(), &id)?;
     locks::enter(request.store.as_ref(), request.owners.as_deref(), &id, &request.workflow.name, &uuids)
