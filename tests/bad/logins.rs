@@ -75,6 +75,7 @@ async fn move_pair(inventory: &str) -> (Report, SimWorld, bool) {
         cancel,
         crash: None,
         plan: None,
+        wait: None,
     };
     let report = execute(request).await.unwrap();
     let run = RunId::parse(&report.run).unwrap();

@@ -8,5 +8,6 @@ mod resumed;
 mod stale;
 mod starts;
 mod troubles;
+mod waiting;
 
 use crate::support::simulated::{Setup, Simulated};

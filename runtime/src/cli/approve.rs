@@ -23,7 +23,7 @@ pub struct Approve {
     /// The answer is no; the procedure decides what that means
     #[arg(long)]
     no: bool,
-    /// Only write the answer down; `leapfrog resume` goes on with it
+    /// Only write the answer down; `leapfrog resume` goes on with it, --all too
     #[arg(long)]
     later: bool,
     /// Write the report there when the run is over

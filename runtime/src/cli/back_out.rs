@@ -9,7 +9,7 @@ use crate::{
     model::MachineName,
     report::{Report, What, plain},
     run::{Saved, report_of},
-    store::{RunId, RunState},
+    store::RunId,
     workflow::{InputType, Workflow},
 };
 
@@ -28,7 +28,7 @@ impl BackOut {
     pub async fn go(self, global: &Global) -> Outcome {
         let store = global.open_store()?;
         let row = find(&store, Some(&self.run)).await?;
-        if matches!(row.state, RunState::Running | RunState::Waiting) {
+        if row.state.is_open() {
             return Err(Diagnostic::new(format!("run {} is not over", row.id))
                 .hint(format!("stop it first: leapfrog cancel {}", row.id))
                 .into());

@@ -39,7 +39,7 @@ impl Cancel {
     pub async fn go(self, global: &Global) -> Outcome {
         let store = global.open_store()?;
         let row = find(&store, Some(&self.run)).await?;
-        if !matches!(row.state, RunState::Running | RunState::Waiting) {
+        if !row.state.is_open() {
             return Err(is_over(&row.id, row.state.as_str()));
         }
         let owners = global.owners()?;

@@ -39,6 +39,8 @@ impl Verb {
                 let row = store.run(&run).await?;
                 let state = match &row {
                     Some(row) if global.is_left(&store, row).await? => "its runner died",
+                    Some(row) if row.state == RunState::Paused => "is paused",
+                    Some(row) if row.wake.is_some() => "waits for its time",
                     Some(row) if row.state == RunState::Waiting => "waits for an answer",
                     _ => "runs",
                 };

@@ -5,7 +5,7 @@
 //! | 0 | done, and verified |
 //! | 1 | failed: something had been changed, and the state is known |
 //! | 2 | refused before anything was touched, for whatever reason |
-//! | 3 | a person must decide |
+//! | 3 | a person must decide; or the run was left to wait |
 //! | 4 | cancelled |
 
 mod approve;
@@ -56,7 +56,7 @@ pub const CANCELLED: u8 = 4;
     version,
     about = "Runs the procedures that operators are afraid of",
     long_about = "Runs the procedures that operators are afraid of.\n\nA workflow (YAML) says what to do, sandboxed plugins know how, and the runner owns every contact with the world and writes it down before it happens.",
-    after_help = "Exit codes: 0 done; 1 failed; 2 refused, nothing was touched; 3 a person must decide; 4 cancelled.\n\nExamples:\n  leapfrog check workflows/pair-migration.yaml -I inventory.yaml\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b\n  leapfrog show --html report.html",
+    after_help = "Exit codes: 0 done; 1 failed; 2 refused, nothing was touched; 3 a person must decide, or the run waits; 4 cancelled.\n\nExamples:\n  leapfrog check workflows/pair-migration.yaml -I inventory.yaml\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b\n  leapfrog show --html report.html",
     propagate_version = true
 )]
 pub struct Cli {
@@ -93,7 +93,7 @@ enum Verb {
     Plan(plan::Plan),
     /// Run a workflow
     Run(run::Run),
-    /// Go on with runs whose runner died
+    /// Go on with runs whose runner died, whose time has come, or that are paused
     Resume(resume::Resume),
     /// Answer what a run waits for
     Approve(approve::Approve),

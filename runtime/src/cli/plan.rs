@@ -99,6 +99,7 @@ impl Shown {
             cancel,
             crash: None,
             plan: None,
+            wait: None,
         };
         let plan = plan::make(request).await.map_err(refused)?;
         if global.json {

@@ -1,8 +1,10 @@
-//! `leapfrog resume`: going on with runs whose runner died.
+//! `leapfrog resume`: going on with runs whose runner died, whose time has come, or whose step is
+//! to be tried again.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{
@@ -14,7 +16,7 @@ use crate::{
     diagnostic::Diagnostic,
     imports::Person,
     run::{self, Refusal, Request, Saved},
-    store::{Crash, RunId, SqliteStore, Store},
+    store::{Crash, RunId, RunRow, RunState, SqliteStore, Store},
     ui::{Form, Screen},
 };
 
@@ -25,7 +27,7 @@ const RUNS: u32 = 10_000;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leapfrog resume 20261201-021503-k7f2\n  leapfrog resume --all            every run that was left, one after another\n  leapfrog resume --all --watch    and those that will be, until Ctrl-C\n\nA run goes on where its journal ends: what was done is not done again, and what was under way is looked for on both machines first. It needs the plugins that it began with."
+    after_help = "Examples:\n  leapfrog resume 20261201-021503-k7f2\n  leapfrog resume --all            every run that was left or whose time has come, one after another\n  leapfrog resume --all --watch    and those that will be, until Ctrl-C\n\nA run that is paused is tried again when it is named; --all leaves it and all that wait for an answer alone.\n\nA run goes on where its journal ends: what was done is not done again, and what was under way is looked for on both machines first. It needs the plugins that it began with."
 )]
 pub struct Resume {
     /// The run, or the beginning of its name
@@ -54,6 +56,12 @@ impl Resume {
         let code = match &self.run {
             Some(name) => {
                 let row = find(&store, Some(name)).await?;
+                // Whoever goes on with a paused run says that its step is to be tried again.
+                if row.state == RunState::Paused
+                    && let Err(refusal) = run::answer(store.clone(), &row.id, true).await
+                {
+                    return tell(global, Err(refusal), None).await;
+                }
                 let outcome = one(global, &store, &row.id, person, cancel).await?;
                 tell(global, outcome, self.html.as_deref()).await
             }
@@ -74,11 +82,14 @@ impl Resume {
         let mut worst = 0;
         let mut refused: Vec<RunId> = Vec::new();
         loop {
-            for run in store.runs(RUNS).await? {
+            let runs = store.runs(RUNS).await?;
+            let until_next = next_wake(&runs);
+            for run in runs {
                 if *cancel.borrow() {
                     return Ok(worst);
                 }
-                if refused.contains(&run.id) || !global.is_left(store, &run).await? {
+                let due = run.is_due(Timestamp::now());
+                if refused.contains(&run.id) || !(due || global.is_left(store, &run).await?) {
                     continue;
                 }
                 if !global.json {
@@ -101,11 +112,19 @@ impl Resume {
                 return Ok(worst);
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(until_next.min(LOOK_EVERY)) => {}
                 _ = cancel.wait_for(|cancel| *cancel) => return Ok(worst),
             }
         }
     }
+}
+
+/// How long until the next run's time comes.
+fn next_wake(runs: &[RunRow]) -> Duration {
+    let now = Timestamp::now();
+    let waiting = runs.iter().filter(|run| run.state == RunState::Waiting);
+    let left = waiting.filter_map(|run| Duration::try_from(run.wake?.duration_since(now)).ok());
+    left.min().unwrap_or(LOOK_EVERY)
 }
 
 /// Go on with one run. The outer error: it cannot be gone on with, and nothing was touched.
@@ -138,6 +157,7 @@ pub(super) async fn one(
         crash: Crash::of_the_process(),
         // It has its plan in its journal.
         plan: None,
+        wait: None,
     };
     Ok(run::resume(id, saved, request).await)
 }

@@ -49,6 +49,9 @@ pub struct Run {
     /// How old the plan may be, as 2h or 30m
     #[arg(long, value_name = "TIME", default_value = "24h", requires = "plan", value_parser = parse_age)]
     max_age: Duration,
+    /// Wait until other runs have let go of the VMs, for at most this long [1h when no time is given]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_parser = parse_age)]
+    wait: Option<Duration>,
     /// Answer yes to what a procedure asks
     #[arg(long)]
     yes: bool,
@@ -92,6 +95,7 @@ impl Run {
             cancel,
             crash: Crash::of_the_process(),
             plan,
+            wait: self.wait,
         };
         let outcome = run::execute(request).await;
         signals.abort();

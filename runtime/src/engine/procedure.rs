@@ -30,8 +30,8 @@ pub enum Ended {
     Failed(String),
     /// It trapped or exceeded a limit.
     Trapped(String),
-    /// It waits for a person's answer to this, and there is nobody.
-    Waits(String),
+    /// It waits, and the run is left meanwhile.
+    Waits(Parked),
 }
 
 impl Ended {
@@ -80,12 +80,13 @@ impl Procedure {
     /// Call `function` in a fresh instance, on `lane`.
     pub async fn call(&self, lane: &Lane, function: &str, args: &[Arg], limits: Limits) -> Ended {
         let mut store = self.engine.store(PluginState::new(lane.clone(), limits));
+        store.data_mut().may_rest = true;
         match call(&mut store, &self.pre, function, args).await {
             Ok(result) => ended(result.first()).shortened(),
-            Err(error) if error.is::<Parked>() => {
-                Ended::Waits(error.downcast_ref::<Parked>().map(|p| p.question.clone()).unwrap_or_default())
-            }
-            Err(error) => Ended::Trapped(trap(&error, store.data_mut())).shortened(),
+            Err(error) => match error.downcast_ref::<Parked>() {
+                Some(parked) => Ended::Waits(parked.clone()),
+                None => Ended::Trapped(trap(&error, store.data_mut())).shortened(),
+            },
         }
     }
 }

@@ -10,13 +10,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
+
+use jiff::Timestamp;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 use tracing::Instrument;
 
-use super::{Class, Context, Function, replay::Known};
+use super::{Class, Context, Function, Person, replay::Known};
 use crate::{
     engine::{LimitExceeded, bindings::types::Error},
     store::Kind,
@@ -37,13 +40,33 @@ struct Inner {
     sides: AtomicU64,
 }
 
-/// A procedure waits for a person, and there is nobody.
+/// A wait that is shorter begins anew after a crash: less than what a new runner needs to begin,
+/// and not worth a disk sync.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// Where nobody watches, a run that has to wait longer than this is left in the store. To go on
+/// with it costs about a second of a process, and whoever looks for runs whose time has come does
+/// so every few seconds; for a shorter wait neither would pay.
+pub const PARKED_FROM: Duration = Duration::from_secs(60);
+
+/// A procedure waits, and the run is left in the store meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it waits for an answer: {question}")]
-pub struct Parked {
-    pub lane: String,
-    pub n: u64,
-    pub question: String,
+pub enum Parked {
+    /// For a person, and there is nobody.
+    #[error("it waits for an answer: {0}")]
+    Question(String),
+    /// For its time.
+    #[error("it waits until {0}")]
+    Until(Timestamp),
+}
+
+/// A wait of a known length.
+#[derive(Debug, Clone, Copy)]
+pub struct Timer {
+    /// It is over by then.
+    pub longest: Duration,
+    /// Nothing can end it before this time: so long the run may be left in the store. `None`:
+    /// something else may, or the plugin is not the one that the run could be left in.
+    pub rests: Option<Duration>,
 }
 
 /// The record of a person's answer to a question that a run waits with.
@@ -233,6 +256,59 @@ impl Lane {
         Ok(gave)
     }
 
+    /// Wait for a time. When it began is in the journal, so a run that goes on after a crash waits
+    /// only for what is left; `wait` is told how much has passed. Where nobody watches and nothing
+    /// goes on, a long wait leaves the run in the store: what the plugin gets then is [`Parked`].
+    pub async fn wait<A, T, F>(
+        &self,
+        function: Function,
+        with: &A,
+        timer: Timer,
+        wait: impl FnOnce(Duration) -> F + Send,
+    ) -> wasmtime::Result<Result<T, Error>>
+    where
+        A: Serialize + Sync,
+        T: Serialize + DeserializeOwned + Send + Sync,
+        F: Future<Output = Result<T, Error>> + Send,
+    {
+        if timer.longest < REMEMBERED {
+            return self.call(function, "", with, wait(Duration::ZERO)).await;
+        }
+        let n = self.number()?;
+        let (call, on) = (function.name(), "");
+        if let Known::Gave(gave) = self.known(n, function, on, with)? {
+            return serde_json::from_value(gave).map_err(unreadable);
+        }
+        let context = &self.0.context;
+        let clock = context.world.clock;
+        let began = match &context.replay {
+            Some(replay) => {
+                let with = serde_json::to_value(with).map_err(unreadable)?;
+                replay.timer(&self.0.name, n, function, &with)
+            }
+            None => None,
+        };
+        let mut passed = began.map(|at| clock.since(at)).unwrap_or_default();
+        if began.is_none() {
+            let record = body(&Body::<A, ()> { call, on, with: Some(with), gave: None })?;
+            context.journal.note(&self.0.name, n, Kind::Begin, record).await?;
+            context.journal.commit().await?;
+        }
+        let rests = timer.rests.map(|rests| rests.saturating_sub(passed)).filter(|left| *left > PARKED_FROM);
+        if let Some(left) = rests {
+            if let Some(overlay) = context.overlay() {
+                overlay.assume(format!("a wait of {} is over", crate::report::duration(left)));
+                passed = timer.longest;
+            } else if context.person == Person::Absent && context.is_idle() {
+                return Err(Parked::Until(clock.wall_after(left)).into());
+            }
+        }
+        let gave = wait(passed).await;
+        let record = body(&Body { call, on, with: Some(with), gave: Some(&gave) })?;
+        context.journal.note(&self.0.name, n, Kind::Result, record).await?;
+        Ok(gave)
+    }
+
     /// Ask a person. When there is nobody, the run is left to wait: what the plugin gets then is
     /// [`Parked`], which ends it; the run is replayed to here once there is an answer.
     pub async fn ask<F>(
@@ -254,7 +330,7 @@ impl Lane {
         let Some(answer) = ask.await else {
             let record = body(&Body::<_, ()> { call, on, with: Some(&question), gave: None })?;
             journal.note(&self.0.name, n, Kind::Begin, record).await?;
-            return Err(Parked { lane: self.0.name.clone(), n, question: question.to_owned() }.into());
+            return Err(Parked::Question(question.to_owned()).into());
         };
         let gave: Result<bool, Error> = Ok(answer);
         let record = body(&Body { call, on, with: Some(&question), gave: Some(&gave) })?;
@@ -345,5 +421,63 @@ mod tests {
         lane.bracket(Function::PairRoles, "sip", &(), inside).await.expect("written").expect("given");
         lane.call(Function::LogNote, "", &"x", async { Ok(()) }).await.expect("written").expect("given");
         assert_eq!(lane.beside("copy").0.name, "step.2/1:copy");
+    }
+    fn began(at: Timestamp) -> super::super::replay::Replay {
+        let body = serde_json::json!({ "call": "time.sleep", "on": "", "with": 120_000 }).to_string();
+        let lane = "step".to_owned();
+        let begin = Record { seq: 1, lane, n: 1, kind: Kind::Begin, body, at, chain: String::new() };
+        super::super::replay::Replay::new(&[begin]).expect("readable")
+    }
+
+    /// Sleep for two minutes; how much had passed before, or the reason why the run is left.
+    async fn sleeps(lane: &Lane, rests: bool) -> Result<Duration, Parked> {
+        let longest = Duration::from_secs(120);
+        let timer = Timer { longest, rests: rests.then_some(longest) };
+        let clock = lane.context().world.clock;
+        let before = std::sync::Mutex::new(Duration::ZERO);
+        let wait = |passed: Duration| {
+            *before.lock().expect("unpoisoned") = passed;
+            async move {
+                clock.sleep(longest.saturating_sub(passed)).await;
+                Ok::<(), Error>(())
+            }
+        };
+        match lane.wait(Function::TimeSleep, &120_000_u64, timer, wait).await {
+            Ok(slept) => slept.expect("slept"),
+            Err(error) => return Err(error.downcast_ref::<Parked>().expect("left to wait").clone()),
+        }
+        Ok(*before.lock().expect("unpoisoned"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sleep_that_goes_on_after_a_crash_waits_only_for_what_is_left() {
+        for (ago, passed) in [(40, 40), (3600, 3600), (-3600, 0)] {
+            let began_at = Timestamp::now()
+                .checked_sub(jiff::SignedDuration::from_secs(ago))
+                .expect("in range");
+            let context = testing::context(|_, _| ()).await.after_a_crash(began(began_at));
+            let lane = Lane::new(Arc::new(context), "step".into());
+            let clock = lane.context().world.clock;
+            let before = clock.now();
+            let known = sleeps(&lane, false).await.expect("it waits here").as_secs();
+            assert!((passed..passed + 5).contains(&known), "{known} s had passed");
+            let waited = (clock.now() - before).as_secs();
+            let left = 120_u64.saturating_sub(passed);
+            assert!((left.saturating_sub(5)..=left).contains(&waited), "{waited} s of {left}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_sleep_leaves_the_run_only_where_nothing_goes_on() {
+        let lane = lane().await;
+        let context = lane.context().clone();
+        context.spawn(async { tokio::time::sleep(Duration::from_secs(3600)).await });
+        assert_eq!(sleeps(&lane, true).await, Ok(Duration::ZERO), "a copy goes on");
+        context.background_ends().await;
+        let Err(Parked::Until(until)) = sleeps(&lane, true).await else { panic!("nothing goes on") };
+        let left = until.duration_since(Timestamp::now()).as_secs();
+        assert!((115..=120).contains(&left), "{left} s");
+        // A driver cannot be left in the middle.
+        assert_eq!(sleeps(&lane, false).await, Ok(Duration::ZERO));
     }
 }

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, IsTerminal, Write},
     sync::{
         Arc, Mutex, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -45,6 +45,8 @@ pub struct Context {
     /// Memory that each VM was found to need at a destination, before it is there.
     promised: Mutex<BTreeMap<(MachineName, VmName), u64>>,
     tasks: Mutex<JoinSet<()>>,
+    /// Tasks that are not over.
+    busy: Arc<AtomicUsize>,
     jobs: Mutex<Vec<Weak<dyn Migration>>>,
     /// VMs whose migrations this runner has begun or found again.
     followed: Mutex<BTreeSet<VmName>>,
@@ -87,6 +89,7 @@ impl Context {
             cut_off: Mutex::new(Vec::new()),
             promised: Mutex::new(BTreeMap::new()),
             tasks: Mutex::new(JoinSet::new()),
+            busy: Arc::default(),
             jobs: Mutex::new(Vec::new()),
             followed: Mutex::new(BTreeSet::new()),
             switching: Mutex::new(BTreeSet::new()),
@@ -275,7 +278,16 @@ impl Context {
 
     /// Let something go on in the background; the run does not end before it.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().unwrap_or_else(|e| e.into_inner()).spawn(task);
+        let busy = Busy::new(&self.busy);
+        self.tasks.lock().unwrap_or_else(|e| e.into_inner()).spawn(async move {
+            let _busy = busy;
+            task.await;
+        });
+    }
+
+    /// Nothing goes on in the background: no copy, no switchover.
+    pub fn is_idle(&self) -> bool {
+        self.busy.load(Ordering::SeqCst) == 0
     }
 
     /// Wait until nothing that the run has started goes on any more. Each task has a deadline
@@ -288,6 +300,22 @@ impl Context {
             }
             while tasks.join_next().await.is_some() {}
         }
+    }
+}
+
+/// One task in the background, until it is over or dropped.
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

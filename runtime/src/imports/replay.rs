@@ -42,9 +42,13 @@ struct Entry {
 /// The calls of one lane by their numbers.
 type LaneCalls = BTreeMap<u64, Entry>;
 
+/// When a wait began, by lane and number, and what it was.
+type Timers = HashMap<(String, u64), (Json, jiff::Timestamp)>;
+
 #[derive(Default)]
 pub struct Replay {
     lanes: Mutex<HashMap<String, LaneCalls>>,
+    timers: Timers,
     /// The last record of each family that is served.
     kept: BTreeMap<String, u64>,
     effects: u64,
@@ -88,6 +92,10 @@ fn function(body: &Json) -> Option<Function> {
     Function::parse(body.get("call")?.as_str()?)
 }
 
+fn is_timer(body: &Json) -> bool {
+    matches!(function(body), Some(Function::TimeSleep | Function::RunWaitAny))
+}
+
 fn binds(kind: Kind, body: &Json) -> bool {
     let Some(function) = function(body) else { return false };
     // That a switchover was announced changes nothing yet: what its driver sends has intents of its
@@ -116,10 +124,15 @@ impl Replay {
     /// When a record cannot be read.
     pub fn new(records: &[Record]) -> Result<Self, StoreError> {
         let mut lines: Vec<Line<'_>> = Vec::new();
+        let mut timers = Timers::new();
         for record in records {
             match record.kind {
                 Kind::Intent | Kind::Result | Kind::Begin | Kind::End => {
-                    lines.push(Line { record, body: parse(record)? });
+                    let body = parse(record)?;
+                    if record.kind == Kind::Begin && is_timer(&body) {
+                        timers.insert((record.lane.clone(), record.n), (body.clone(), record.at));
+                    }
+                    lines.push(Line { record, body });
                 }
                 Kind::Resume => {
                     let kept: BTreeMap<String, u64> =
@@ -137,7 +150,7 @@ impl Replay {
             kept.insert(family(&line.record.lane).to_owned(), line.record.seq);
         }
         lines.retain(|line| line.record.seq <= kept.get(family(&line.record.lane)).copied().unwrap_or(0));
-        let mut replay = Self { kept, ..Self::default() };
+        let mut replay = Self { kept, timers, ..Self::default() };
         let mut lanes: HashMap<String, LaneCalls> = HashMap::new();
         for Line { record, mut body } in lines {
             let calls = lanes.entry(record.lane.clone()).or_default();
@@ -206,6 +219,15 @@ impl Replay {
             Some(gave) => Known::Gave(gave.clone()),
             None => Known::Begun,
         })
+    }
+
+    /// When a wait began that is to be gone on with. It need not be among what is served: the reads
+    /// before it are made again, and lead to it again.
+    pub fn timer(&self, lane: &str, n: u64, function: Function, with: &Json) -> Option<jiff::Timestamp> {
+        let (call, began) = self.timers.get(&(lane.to_owned(), n))?;
+        let same = call.get("call").and_then(Json::as_str) == Some(function.name())
+            && call.get("with").unwrap_or(&Json::Null) == with;
+        same.then_some(*began)
     }
 
     /// What a call of `function` gave in this lane, wherever it stands.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, select_all};
 
-use super::{Function, PluginState};
+use super::{Function, PluginState, call::Timer};
 use crate::engine::{
     LimitExceeded,
     bindings::{
@@ -65,6 +65,7 @@ impl run::Host for PluginState {
         let clock = self.lane.context().world.clock;
         let mut names = Vec::with_capacity(events.len());
         let mut waiting: Vec<BoxFuture<'_, ()>> = Vec::with_capacity(events.len());
+        let mut times = Vec::with_capacity(events.len());
         for event in &events {
             match event {
                 Event::Migration(migration) => {
@@ -80,18 +81,31 @@ impl run::Host for PluginState {
                 Event::After(ms) => {
                     let ms = *ms;
                     names.push(format!("after {ms} ms"));
-                    waiting.push(async move { clock.sleep(Duration::from_millis(ms)).await }.boxed());
+                    times.push((waiting.len(), Duration::from_millis(ms)));
+                    waiting.push(std::future::ready(()).boxed());
                 }
             }
         }
-        let wait = async {
-            if waiting.is_empty() {
-                return Err(Error::Refused("there is nothing to wait for".into()));
+        let longest = times.iter().map(|(_, time)| *time).max().unwrap_or_default();
+        let first = times.iter().map(|(_, time)| *time).min();
+        let only_times = times.len() == events.len();
+        let timer = Timer { longest, rests: first.filter(|_| only_times && self.may_rest) };
+        let wait = |passed: Duration| {
+            for (at, time) in times {
+                if let Some(event) = waiting.get_mut(at) {
+                    let left = time.saturating_sub(passed);
+                    *event = async move { clock.sleep(left).await }.boxed();
+                }
             }
-            let (_, first, _) = select_all(waiting).await;
-            Ok(u32::try_from(first).unwrap_or(u32::MAX))
+            async move {
+                if waiting.is_empty() {
+                    return Err(Error::Refused("there is nothing to wait for".into()));
+                }
+                let (_, first, _) = select_all(waiting).await;
+                Ok(u32::try_from(first).unwrap_or(u32::MAX))
+            }
         };
-        self.lane.call(Function::RunWaitAny, "", &names, wait).await
+        self.lane.wait(Function::RunWaitAny, &names, timer, wait).await
     }
 }
 
@@ -99,11 +113,13 @@ impl time::Host for PluginState {
     async fn sleep(&mut self, duration: u64) -> wasmtime::Result<()> {
         self.called = true;
         let clock = self.lane.context().world.clock;
-        let wait = async {
-            clock.sleep(Duration::from_millis(duration)).await;
+        let time = Duration::from_millis(duration);
+        let timer = Timer { longest: time, rests: self.may_rest.then_some(time) };
+        let wait = |passed: Duration| async move {
+            clock.sleep(time.saturating_sub(passed)).await;
             Ok(())
         };
-        self.lane.call::<_, (), _>(Function::TimeSleep, "", &duration, wait).await?.ok();
+        self.lane.wait::<_, (), _>(Function::TimeSleep, &duration, timer, wait).await?.ok();
         Ok(())
     }
 }

@@ -31,6 +31,8 @@ pub struct PluginState {
     /// The instance was inside a call of ours since the last tick was counted.
     pub(crate) called: bool,
     pub(crate) ticks: u64,
+    /// The run can be left while this plugin waits: a procedure's, not a driver's.
+    pub(crate) may_rest: bool,
     /// Bytes of text that passed in either direction and stand in the journal.
     pub(super) text: usize,
     /// Looks at a migration's progress, which are in no journal and in no lane.
@@ -51,7 +53,7 @@ impl PluginState {
     pub fn new(lane: Lane, limits: Limits) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        Self { lane, table, limits, called: true, ticks: 0, text: 0, looks: 0, panic: None, exceeded: None }
+        Self { lane, table, limits, called: true, ticks: 0, may_rest: false, text: 0, looks: 0, panic: None, exceeded: None }
     }
 }
 

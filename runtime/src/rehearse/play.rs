@@ -82,7 +82,7 @@ pub fn play(stage: &Stage, schedule: Schedule) -> Result<Played, String> {
 }
 
 async fn play_in(stage: &Stage, schedule: Schedule) -> Result<Played, String> {
-    let clock = Clock::new(1.0);
+    let clock = Clock::of_a_rehearsal();
     let sim = SimWorld::in_memory(&stage.inventory, clock).map_err(|error| error.to_string())?;
     let watch = Arc::new(Mutex::new(Watch::new(stage.setting.clone())));
     let desk = Desk::new(sim.clone(), clock, schedule.faults.clone(), watch.clone());
@@ -142,6 +142,7 @@ async fn run_to_its_end(
         cancel: cancel.clone(),
         crash: death.cloned(),
         plan: None,
+        wait: None,
     };
     let mut deaths = deaths.iter();
     let mut death = deaths.next();

@@ -70,7 +70,7 @@ fn head(report: &Report) -> Markup {
     let class = match report.outcome {
         Outcome::Done => "good",
         Outcome::Running => "open",
-        Outcome::Failed | Outcome::NeedsAPerson | Outcome::Waiting => "bad",
+        Outcome::Failed | Outcome::NeedsAPerson | Outcome::Waiting | Outcome::Paused => "bad",
         Outcome::Refused | Outcome::Cancelled => "held",
     };
     html! {

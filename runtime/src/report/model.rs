@@ -41,6 +41,9 @@ pub struct Report {
     pub message: Option<String>,
     /// What a person can do about it.
     pub hint: Option<String>,
+    /// Until when it waits, when it goes on by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     pub machines: Vec<MachineName>,
     pub vms: Vec<VmName>,
     pub servers: Vec<ReportServer>,
@@ -59,8 +62,10 @@ pub struct Report {
 pub enum Outcome {
     /// Still going on.
     Running,
-    /// No process works on it: it goes on when a person has answered.
+    /// No process works on it: it goes on when a person has answered, or when its time has come.
     Waiting,
+    /// A step failed, and a person says whether it is tried again. No process works on it.
+    Paused,
     /// Everything asked was done, and verified.
     Done,
     /// Stopped after something had been changed, in a state that is known.
@@ -81,7 +86,7 @@ impl Outcome {
             Self::Done => Some(0),
             Self::Failed => Some(1),
             Self::Refused => Some(2),
-            Self::NeedsAPerson | Self::Waiting => Some(3),
+            Self::NeedsAPerson | Self::Waiting | Self::Paused => Some(3),
             Self::Cancelled => Some(4),
         }
     }
@@ -94,7 +99,8 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Refused => "refused",
             Self::NeedsAPerson => "needs a person",
-            Self::Waiting => "waiting for a person",
+            Self::Waiting => "waiting",
+            Self::Paused => "paused",
             Self::Cancelled => "cancelled",
         }
     }
@@ -304,6 +310,7 @@ impl Report {
             outcome: Outcome::Running,
             message: None,
             hint: None,
+            until: None,
             machines: Vec::new(),
             vms: Vec::new(),
             servers: Vec::new(),

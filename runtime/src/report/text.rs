@@ -10,6 +10,11 @@ use super::{
 /// Names and reasons longer than this are cut in a line.
 const LONG: usize = 300;
 
+/// A moment for people.
+pub fn wall_time(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
 /// A length of time for people: `0.4 ms`, `275 ms`, `8.1 s`, `3 min 05 s`, `2 h 03 min`.
 pub fn duration(time: Duration) -> String {
     let micros = time.as_micros();
@@ -152,15 +157,21 @@ pub(super) fn sentence(report: &Report) -> String {
             format!("Done in {took}: {what}{}.", gap.unwrap_or_default())
         }
         Outcome::Running if report.message.is_some() => {
-            format!("Interrupted ({what} so far): {reason}.")
+            format!("Interrupted ({what} so far): {}", full(reason))
         }
         Outcome::Running => format!("Still running after {took}: {what} so far."),
-        Outcome::Refused => format!("Refused, nothing was touched: {reason}."),
-        Outcome::Failed => format!("Failed after {took} ({what}): {reason}."),
-        Outcome::Waiting => format!("Waiting, after {took} ({what}): {reason}."),
-        Outcome::NeedsAPerson => format!("A person must decide, after {took} ({what}): {reason}."),
+        Outcome::Refused => format!("Refused, nothing was touched: {}", full(reason)),
+        Outcome::Failed => format!("Failed after {took} ({what}): {}", full(reason)),
+        Outcome::Waiting => format!("Waiting, after {took} ({what}): {}", full(reason)),
+        Outcome::Paused => format!("Paused, after {took} ({what}): {}", full(reason)),
+        Outcome::NeedsAPerson => format!("A person must decide, after {took} ({what}): {}", full(reason)),
         Outcome::Cancelled => format!("Cancelled after {took}: {what}."),
     }
+}
+
+/// A reason at the end of a sentence; one that asks or ends itself needs no full stop.
+fn full(reason: String) -> String {
+    if reason.ends_with(['?', '!', '.', '…']) { reason } else { reason + "." }
 }
 
 /// The summary: a sentence, a line a migration, switchover and probe, the hint. Each line ends
@@ -291,6 +302,16 @@ mod tests {
         assert!(sentence(&report).starts_with("Still running"));
         report.message = Some("its runner died".into());
         assert!(sentence(&report).starts_with("Interrupted ("), "{}", sentence(&report));
+    }
+
+    #[test]
+    fn a_question_keeps_its_own_mark() {
+        let mut report = samples::success();
+        report.outcome = Outcome::Waiting;
+        report.message = Some("it waits for an answer: switch over?".into());
+        assert!(sentence(&report).ends_with("switch over?"), "{}", sentence(&report));
+        report.message = Some("it waits until noon".into());
+        assert!(sentence(&report).ends_with("until noon."), "{}", sentence(&report));
     }
 
     #[test]

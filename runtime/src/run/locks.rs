@@ -18,7 +18,7 @@ use crate::{
     inventory::Inventory,
     model::{VmName, VmState},
     providers::World,
-    store::{RunId, Store, StoreError},
+    store::{RunId, RunRow, RunState, Store, StoreError},
 };
 
 /// The living runner of a run: dropped, it lives no more.
@@ -103,7 +103,7 @@ pub async fn enter(
     id: &RunId,
     workflow: &str,
     uuids: &BTreeMap<VmName, String>,
-) -> Result<(), Refusal> {
+) -> Result<(), Entry> {
     let mut keys: Vec<String> = uuids.values().map(|uuid| key(uuid)).collect();
     keys.sort();
     keys.dedup();
@@ -112,17 +112,57 @@ pub async fn enter(
         Err(StoreError::Locked { what, run }) => {
             let vm = uuids.iter().find(|(_, uuid)| key(uuid) == what).map(|(vm, _)| vm.to_string());
             let what = vm.unwrap_or(what);
+            let row = store.run(&run).await?;
             let left = owners.is_some_and(|folder| !lives(folder, &run));
-            Err(if left {
-                Diagnostic::new(format!("{what} is locked by run {run}, whose runner died"))
-                    .hint(format!("go on with it: leapfrog resume {run}; or stop it: leapfrog cancel {run}"))
-            } else {
-                Diagnostic::new(format!("{what} is locked by run {run}"))
-                    .hint(format!("wait for it, or look at it: leapfrog show {run}"))
-            }
-            .into())
+            Err(Entry::Locked(held(&what, &run, row.as_ref(), left)))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Entry::Store(error)),
+    }
+}
+
+/// Who holds a lock, and what can be done about it.
+fn held(what: &str, run: &RunId, row: Option<&RunRow>, left: bool) -> Diagnostic {
+    let locked = format!("{what} is locked by run {run}");
+    let stops = format!("stop it: leapfrog cancel {run}");
+    match row {
+        Some(RunRow { state: RunState::Waiting, wake: None, .. }) => {
+            Diagnostic::new(format!("{locked}, which waits for an answer"))
+                .hint(format!("answer it: leapfrog approve {run}; or {stops}"))
+        }
+        Some(RunRow { state: RunState::Waiting, wake: Some(_), message, .. }) => {
+            let why = message.as_deref().unwrap_or("it waits for its time");
+            Diagnostic::new(format!("{locked}: {why}"))
+                .hint(format!("go on with it: leapfrog resume {run}; or {stops}"))
+        }
+        Some(RunRow { state: RunState::Paused, .. }) => Diagnostic::new(format!("{locked}, which is paused"))
+            .hint(format!("try its step again: leapfrog resume {run}; or {stops}")),
+        _ if left => Diagnostic::new(format!("{locked}, whose runner died"))
+            .hint(format!("go on with it: leapfrog resume {run}; or {stops}")),
+        _ => Diagnostic::new(locked)
+            .hint(format!("wait for it with --wait, or look at it: leapfrog show {run}")),
+    }
+}
+
+/// Why a run was not entered.
+#[derive(Debug)]
+pub enum Entry {
+    /// Another one has its VMs.
+    Locked(Diagnostic),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Entry {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Entry> for Refusal {
+    fn from(entry: Entry) -> Self {
+        match entry {
+            Entry::Locked(diagnostic) => diagnostic.into(),
+            Entry::Store(error) => error.into(),
+        }
     }
 }
 

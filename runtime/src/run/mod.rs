@@ -3,8 +3,9 @@
 //! ```text
 //! check ──→ locate ──→ locks, journal ──→ probes, steps ──→ finish
 //!   │          │             │              ↑    │
-//!   └──────────┴─────────────┘    resume ───┘    └─ done | failed | refused |
-//!     refused: nothing was touched                  needs a person | cancelled
+//!   └──────────┴─────────────┘    resume ───┤    ├─ done | failed | refused |
+//!     refused: nothing was touched          │    │  needs a person | cancelled
+//!                                           └────┴─ waiting | paused
 //! ```
 //!
 //! This module sees no Wasm and no hypervisor; it hands the engine arguments and asks the world
@@ -38,11 +39,14 @@ use crate::{
     model::{PairName, ServerName, VmName},
     plan::Hand,
     providers::World,
-    report::{Outcome, Report, ReportPair, ReportServer},
-    store::{Crash, Journal, Kind, RunId, RunState, Store, StoreError},
+    report::{Event, Level, Outcome, Report, ReportPair, ReportServer, What},
+    store::{Crash, Journal, Kind, Record, Rest, RunId, RunRow, RunState, Store, StoreError},
     ui::Screen,
     workflow::Workflow,
 };
+
+/// A run that waits for its locks tries to take them so often.
+const LOOK_FOR_LOCKS: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Everything that a run needs.
 pub struct Request {
@@ -64,6 +68,8 @@ pub struct Request {
     /// The plan that the run follows, or that is made of it. While one is made, nothing is watched.
     /// A run that goes on after a crash follows the plan that its journal has.
     pub plan: Option<Hand>,
+    /// How long it may wait for locks that other runs hold; `None`: not at all.
+    pub wait: Option<std::time::Duration>,
 }
 
 impl std::fmt::Debug for Request {
@@ -114,10 +120,9 @@ pub async fn execute(mut request: Request) -> Result<Report, Refusal> {
 
     let id = RunId::generate();
     let owner = locks::Owner::new(request.owners.as_deref(), &id)?;
-    locks::enter(request.store.as_ref(), request.owners.as_deref(), &id, &request.workflow.name, &uuids)
-        .await?;
+    enter(&mut request, &id, &uuids).await?;
 
-    let mut journal = Journal::new(request.store.clone(), id.clone());
+    let mut journal = Journal::new(request.store.clone(), id.clone()).by(request.world.clock);
     if let Some(crash) = request.crash.clone() {
         journal = journal.that_crashes(crash);
     }
@@ -133,6 +138,33 @@ pub async fn execute(mut request: Request) -> Result<Report, Refusal> {
         facts.note(false, &plan.to_string());
     }
     perform(request, journal, facts, compiled, uuids, None, (owner, opening)).await
+}
+
+/// Enter the run with its locks, all or none; wait for them as long as the request allows.
+async fn enter(request: &mut Request, id: &RunId, uuids: &BTreeMap<VmName, String>) -> Result<(), Refusal> {
+    let began = std::time::Instant::now();
+    let mut told = None;
+    loop {
+        let (store, owners) = (request.store.as_ref(), request.owners.as_deref());
+        let locked = match locks::enter(store, owners, id, &request.workflow.name, uuids).await {
+            Err(locks::Entry::Locked(locked)) => locked,
+            other => return Ok(other?),
+        };
+        let Some(left) = request.wait.and_then(|wait| wait.checked_sub(began.elapsed())) else {
+            return Err(locked.into());
+        };
+        if told.as_ref() != Some(&locked.message) {
+            let text = format!("waits: {}", locked.message);
+            let what = What::Note { level: Level::Info, text };
+            request.screen.event(&Event { at: began.elapsed(), what });
+            told = Some(locked.message.clone());
+        }
+        tokio::select! {
+            // One transaction takes them all, so who waits holds none of them.
+            () = tokio::time::sleep(LOOK_FOR_LOCKS.min(left)) => {}
+            _ = request.cancel.wait_for(|cancel| *cancel) => return Err(Refusal::Cancelled),
+        }
+    }
 }
 
 /// Go on with a run whose runner died. What its journal says already is served to the procedure
@@ -153,7 +185,8 @@ pub async fn resume(id: &RunId, saved: Saved, mut request: Request) -> Result<Re
     let compiled = compile(&request.engine, &request.checked).await?;
     let epoch = request.store.reopen(id, saved.epoch).await?;
     let replay = Replay::new(&saved.records)?;
-    let mut journal = Journal::reopened(request.store.clone(), id.clone(), epoch, &saved.records)?;
+    let journal = Journal::reopened(request.store.clone(), id.clone(), epoch, &saved.records)?;
+    let mut journal = journal.by(request.world.clock);
     if let Some(crash) = request.crash.clone() {
         journal = journal.that_crashes(crash);
     }
@@ -166,12 +199,8 @@ pub async fn resume(id: &RunId, saved: Saved, mut request: Request) -> Result<Re
     let age = std::time::Duration::try_from(since).unwrap_or_default().mul_f64(request.world.clock.speed());
     let screen = std::mem::take(&mut request.screen);
     let facts = Facts::resumed(request.world.clock, journal.clone(), screen, report, age);
-    let why = if saved.waited {
-        "it has waited for a person"
-    } else {
-        "its runner died; another one goes on with it"
-    };
-    facts.note(!saved.waited, &format!("{why}. Nobody watched the service in between"));
+    let why = saved.waited.unwrap_or("its runner died; another one goes on with it");
+    facts.note(saved.waited.is_none(), &format!("{why}. Nobody watched the service in between"));
     perform(request, journal, facts, compiled, saved.uuids, Some(replay), (owner, opening)).await
 }
 
@@ -227,7 +256,7 @@ async fn perform<T>(
         // Whatever the plugin made of it.
         end = End::new(steps::after_a_break(&context), departure.to_string());
     }
-    if end.outcome == Outcome::Waiting {
+    if matches!(end.outcome, Outcome::Waiting | Outcome::Paused) {
         return left_to_wait(&journal, &facts, end).await;
     }
     facts.steps_end(end.outcome == Outcome::Done);
@@ -258,18 +287,41 @@ async fn perform<T>(
     Ok(facts.report())
 }
 
-/// Nothing goes on any more, and the run waits for a person: it takes no memory and no process.
+/// Nothing goes on any more, and the run waits: it takes no memory and no process.
 async fn left_to_wait(journal: &Journal, facts: &Facts, end: End) -> Result<Report, Refusal> {
-    let question = end.message.unwrap_or_default();
-    journal.park(&question).await?;
+    let state = if end.outcome == Outcome::Paused { RunState::Paused } else { RunState::Waiting };
+    let rest = Rest { state, message: end.message.unwrap_or_default(), wake: end.wake };
+    journal.park(&rest).await?;
     let run = journal.run();
-    facts.amend(|report| {
-        report.outcome = Outcome::Waiting;
-        report.message = Some(format!("it waits for an answer: {question}"));
-        report.hint = Some(format!("leapfrog approve {run}; or leapfrog cancel {run}"));
-    });
+    facts.amend(|report| tell_rest(report, run, &rest));
     facts.finish();
     Ok(facts.report())
+}
+
+/// What the report of a run says that is left to wait.
+fn tell_rest(report: &mut Report, run: &RunId, rest: &Rest) {
+    let stops = format!("leapfrog cancel {run} stops it");
+    let (outcome, message, hint) = match (rest.state, rest.wake) {
+        (RunState::Paused, _) => (
+            Outcome::Paused,
+            rest.message.clone(),
+            format!(
+                "leapfrog resume {run} tries the step again; leapfrog approve {run} --no ends the run as failed; {stops}"
+            ),
+        ),
+        (_, Some(_)) => (
+            Outcome::Waiting,
+            rest.message.clone(),
+            format!("leapfrog resume --all --watch goes on with it then; {stops}"),
+        ),
+        (_, None) => (
+            Outcome::Waiting,
+            format!("it waits for an answer: {}", rest.message),
+            format!("leapfrog approve {run}; or leapfrog cancel {run}"),
+        ),
+    };
+    (report.outcome, report.message, report.hint) = (outcome, Some(message), Some(hint));
+    report.until = rest.wake;
 }
 
 /// Write down a person's answer to the question that a run waits with. The run has then to be
@@ -280,21 +332,53 @@ async fn left_to_wait(journal: &Journal, facts: &Facts, end: End) -> Result<Repo
 pub async fn answer(store: Arc<dyn Store>, id: &RunId, yes: bool) -> Result<String, Refusal> {
     let row = store.run(id).await?.ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
     let records = saved::records(store.as_ref(), id).await?;
-    let question = records.iter().rev().find(|record| record.kind == Kind::Begin).and_then(|record| {
+    let asked = records.iter().rev().find(|record| record.kind == Kind::Begin);
+    let question = asked.and_then(|record| {
+        let its_answer = |other: &&Record| {
+            other.kind == Kind::Result && (&other.lane, other.n) == (&record.lane, record.n)
+        };
+        if records.iter().rev().take_while(|other| other.seq > record.seq).any(|other| its_answer(&other)) {
+            return None;
+        }
         let body: Json = serde_json::from_str(&record.body).ok()?;
         let asks = body.get("call")?.as_str()? == crate::imports::Function::RunConfirm.name();
         asks.then(|| body.get("with")?.as_str().map(str::to_owned)).flatten().map(|text| (record, text))
     });
-    let (Some((asked, question)), RunState::Waiting) = (question, row.state) else {
-        return Err(Diagnostic::new(format!("run {id} does not wait for an answer: it is {}", row.state))
-            .hint(format!("look at it: leapfrog show {id}"))
-            .into());
+    let (Some((asked, question)), RunState::Waiting | RunState::Paused) = (question, row.state) else {
+        return Err(not_asked(id, &row));
     };
-    let epoch = store.reopen(id, row.epoch).await?;
+    let epoch = match store.reopen(id, row.epoch).await {
+        Ok(epoch) => epoch,
+        Err(StoreError::Fenced(_)) => {
+            return Err(Diagnostic::new(format!("somebody else was first with run {id}: this answer does not count"))
+                .hint(format!("look at it: leapfrog show {id}"))
+                .into());
+        }
+        Err(error) => return Err(error.into()),
+    };
     let journal = Journal::reopened(store, id.clone(), epoch, &records)?;
     journal.note(&asked.lane, asked.n, Kind::Result, call::answer(&question, yes)).await?;
-    journal.commit().await?;
+    let answer = if yes { "yes" } else { "no" };
+    let rest = Rest {
+        state: RunState::Waiting,
+        message: format!("a person has said {answer}, and nobody has gone on with it yet"),
+        wake: Some(Timestamp::now()),
+    };
+    journal.park(&rest).await?;
     Ok(question)
+}
+
+/// An answer to a run that has asked nothing, or has had its answer.
+fn not_asked(id: &RunId, row: &RunRow) -> Refusal {
+    let how = match (&row.message, row.state) {
+        (Some(message), RunState::Waiting) => message.clone(),
+        _ => format!("it is {}", row.state),
+    };
+    let hint = match row.state {
+        RunState::Waiting => format!("leapfrog resume {id} goes on with it"),
+        _ => format!("look at it: leapfrog show {id}"),
+    };
+    Diagnostic::new(format!("run {id} does not wait for an answer: {how}")).hint(hint).into()
 }
 
 /// The end of the run is not in the store: no success, and no word about what was touched is lost.
@@ -326,17 +410,19 @@ pub(crate) struct End {
     pub outcome: Outcome,
     pub message: Option<String>,
     pub outputs: Json,
+    /// When a run that is left to wait goes on.
+    pub wake: Option<Timestamp>,
 }
 
 impl End {
     pub(crate) fn new(outcome: Outcome, message: impl Into<String>) -> Self {
-        Self { outcome, message: Some(message.into()), outputs: Json::Null }
+        Self { outcome, message: Some(message.into()), outputs: Json::Null, wake: None }
     }
 }
 
 fn state(outcome: Outcome) -> RunState {
     match outcome {
-        Outcome::Running | Outcome::Waiting | Outcome::Failed => RunState::Failed,
+        Outcome::Running | Outcome::Waiting | Outcome::Paused | Outcome::Failed => RunState::Failed,
         Outcome::Done => RunState::Done,
         Outcome::Refused => RunState::Refused,
         Outcome::NeedsAPerson => RunState::NeedsPerson,
@@ -471,10 +557,10 @@ pub async fn report_of(store: &dyn Store, id: &RunId) -> Result<Report, StoreErr
                 report.message = row.message;
                 report.ended = report.ended.or(row.ended);
             }
-            RunState::Waiting => {
-                report.outcome = Outcome::Waiting;
-                report.message = row.message.map(|question| format!("it waits for an answer: {question}"));
-                report.hint = Some(format!("leapfrog approve {id}; or leapfrog cancel {id}"));
+            RunState::Waiting | RunState::Paused => {
+                let rest =
+                    Rest { state: row.state, message: row.message.unwrap_or_default(), wake: row.wake };
+                tell_rest(&mut report, id, &rest);
             }
             _ => {}
         }

@@ -92,8 +92,8 @@ pub struct Saved {
     pub(super) uuids: BTreeMap<VmName, String>,
     pub(super) records: Vec<Record>,
     pub(super) epoch: u64,
-    /// It was left on purpose.
-    pub(super) waited: bool,
+    /// Why it was left, if that was on purpose.
+    pub(super) waited: Option<&'static str>,
     plugins: BTreeMap<String, Pinned>,
     plan: Option<Plan>,
 }
@@ -105,7 +105,7 @@ impl Saved {
     /// When there is no such run, it is over, or its journal cannot be gone on with.
     pub async fn read(store: &dyn Store, id: &RunId) -> Result<Self, Refusal> {
         let row = store.run(id).await?.ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
-        if !matches!(row.state, RunState::Running | RunState::Waiting) {
+        if !row.state.is_open() {
             return Err(Diagnostic::new(format!("run {id} is over: {}", row.state))
                 .hint("begin a new one: it goes on from wherever the pair is")
                 .into());
@@ -151,7 +151,7 @@ impl Saved {
             inventory: inventory::load_sources(sources).map_err(Refusal::Found)?,
             inputs: start.inputs,
             uuids: start.uuids,
-            waited: row.state == RunState::Waiting || answered(&records),
+            waited: why_it_was_left(&row, &records),
             records,
             epoch: row.epoch,
             plugins: start.plugins,
@@ -200,9 +200,17 @@ pub async fn locked_vms(store: &dyn Store, id: &RunId) -> Result<Vec<(String, St
     Ok(start.uuids.into_iter().map(|(vm, uuid)| (vm.to_string(), uuid)).collect())
 }
 
-/// The last word of the journal is a person's.
-fn answered(records: &[Record]) -> bool {
-    records.last().is_some_and(|last| last.kind == Kind::Result && last.body.contains("\"run.confirm\""))
+fn why_it_was_left(row: &RunRow, records: &[Record]) -> Option<&'static str> {
+    // A person's word is the last one, until the run goes on.
+    let answered = records
+        .last()
+        .is_some_and(|last| last.kind == Kind::Result && last.body.contains("\"run.confirm\""));
+    match row.state {
+        _ if answered => Some("it has waited for a person"),
+        RunState::Waiting if row.wake.is_some() => Some("it has waited for its time"),
+        RunState::Waiting | RunState::Paused => Some("it has waited for a person"),
+        _ => None,
+    }
 }
 
 /// A run's whole journal.

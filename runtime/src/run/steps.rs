@@ -12,7 +12,12 @@ use crate::{
         Ended, Engine, Procedure,
         arguments::{self, Arg, Grant},
     },
-    imports::{Context, Limits, call::Lane, replay::Replay, take_up},
+    imports::{
+        Context, Limits,
+        call::{Lane, Parked},
+        replay::Replay,
+        take_up,
+    },
     report::Outcome,
     workflow::{Scope, Step, Workflow},
 };
@@ -72,9 +77,7 @@ pub async fn walk(
             Some(Ended::Refused(message) | Ended::Failed(message)) => {
                 return End::new(Outcome::Failed, message);
             }
-            Some(Ended::Waits(question)) => {
-                return End::new(Outcome::Waiting, question);
-            }
+            Some(Ended::Waits(parked)) => return waits(&parked),
             Some(Ended::NeedsPerson(message)) => return End::new(Outcome::NeedsAPerson, message),
             Some(Ended::Trapped(message)) => {
                 let message = format!("step {}: {message}", step.id);
@@ -88,8 +91,19 @@ pub async fn walk(
         }
     }
     match workflow.outputs(&scope) {
-        Ok(outputs) => End { outcome: Outcome::Done, message: None, outputs: outputs.into() },
+        Ok(outputs) => End { outcome: Outcome::Done, message: None, outputs: outputs.into(), wake: None },
         Err(error) => End::new(Outcome::Failed, format!("the workflow's outputs: {error}")),
+    }
+}
+
+/// The run is left in the store.
+fn waits(parked: &Parked) -> End {
+    match parked {
+        Parked::Question(question) => End::new(Outcome::Waiting, question),
+        Parked::Until(until) => {
+            let message = format!("it waits until {}", crate::report::wall_time(*until));
+            End { wake: Some(*until), ..End::new(Outcome::Waiting, message) }
+        }
     }
 }
 

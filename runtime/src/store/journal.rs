@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
-use super::{Crash, Kind, Record, Result, RunId, RunState, Store, StoreError};
+use super::{Crash, Kind, Record, Rest, Result, RunId, RunState, Store, StoreError};
+use crate::clock::Clock;
 
 /// More than this many records waiting are committed without waiting for an intent.
 const PENDING_RECORDS: usize = 1024;
@@ -28,6 +29,8 @@ pub struct Journal {
     /// Held while a commit is under way, so that commits keep the order of `seq`.
     committing: Mutex<()>,
     crash: Option<Crash>,
+    /// Whose wall the records' times are read from; the machine's if there is none.
+    clock: Option<Clock>,
 }
 
 #[derive(Debug)]
@@ -49,6 +52,7 @@ impl Journal {
             pending: std::sync::Mutex::new(Pending { records: Vec::new(), bytes: 0, seq: 0, chain }),
             committing: Mutex::new(()),
             crash: None,
+            clock: None,
         }
     }
 
@@ -73,6 +77,13 @@ impl Journal {
     #[must_use]
     pub fn that_crashes(mut self, crash: Crash) -> Self {
         self.crash = Some(crash);
+        self
+    }
+
+    /// With the times of a clock that may not be real.
+    #[must_use]
+    pub fn by(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
         self
     }
 
@@ -123,12 +134,12 @@ impl Journal {
     }
 
     /// Make everything durable and leave the run to wait, in one step.
-    pub async fn park(&self, message: &str) -> Result<()> {
+    pub async fn park(&self, rest: &Rest) -> Result<()> {
         let _turn = self.committing.lock().await;
         self.die_if_dead().await;
         let records = self.take();
         let last = records.last().map_or(0, |record| record.seq);
-        let parked = self.store.park(&self.run, self.epoch, records, message).await;
+        let parked = self.store.park(&self.run, self.epoch, records, rest).await;
         self.committed(last).await;
         parked
     }
@@ -177,7 +188,7 @@ impl Journal {
             n,
             kind,
             body,
-            at: Timestamp::now(),
+            at: self.clock.map_or_else(Timestamp::now, |clock| clock.wall()),
             chain: hex(&pending.chain),
         };
         pending.records.push(record);
@@ -293,7 +304,7 @@ mod tests {
         async fn finish(&self, _: &RunId, _: u64, _: Vec<Record>, _: RunState, _: &str) -> Result<()> {
             Ok(())
         }
-        async fn park(&self, _: &RunId, _: u64, _: Vec<Record>, _: &str) -> Result<()> {
+        async fn park(&self, _: &RunId, _: u64, _: Vec<Record>, _: &Rest) -> Result<()> {
             Ok(())
         }
         async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64> {

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Record, Result, RunId, RunRow, RunState, Store, StoreError};
+use super::{Record, Rest, Result, RunId, RunRow, RunState, Store, StoreError};
 
 #[derive(Debug, Default)]
 pub struct MemoryStore {
@@ -69,6 +69,8 @@ impl Store for MemoryStore {
             started: Timestamp::now(),
             ended: None,
             message: None,
+            parked: None,
+            wake: None,
         };
         inner.runs.insert(id.clone(), (row, Vec::new()));
         Ok(())
@@ -97,12 +99,14 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, message: &str) -> Result<()> {
+    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> Result<()> {
         let mut inner = self.inner();
         inner.append(id, epoch, records)?;
         if let Some((row, _)) = inner.runs.get_mut(id) {
-            row.state = RunState::Waiting;
-            row.message = Some(message.to_owned());
+            row.state = rest.state;
+            row.message = Some(rest.message.clone());
+            row.parked = Some(Timestamp::now());
+            row.wake = rest.wake;
         }
         Ok(())
     }
@@ -110,12 +114,12 @@ impl Store for MemoryStore {
     async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64> {
         let mut inner = self.inner();
         let (row, _) = inner.runs.get_mut(id).ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
-        let open = matches!(row.state, RunState::Running | RunState::Waiting);
-        if !open || row.epoch != epoch {
+        if !row.state.is_open() || row.epoch != epoch {
             return Err(StoreError::Fenced(id.clone()));
         }
         row.state = RunState::Running;
         row.message = None;
+        (row.parked, row.wake) = (None, None);
         row.epoch += 1;
         Ok(row.epoch)
     }

@@ -141,8 +141,12 @@ pub struct Record {
 pub enum RunState {
     /// Its runner works on it, or died while it did.
     Running,
-    /// No runner works on it: it goes on when a person has answered. It keeps its locks.
+    /// No runner works on it: it goes on when a person has answered, or when its time has come.
+    /// It keeps its locks.
     Waiting,
+    /// A step failed and nobody works on it: a person says whether it is tried again. It keeps its
+    /// locks.
+    Paused,
     Done,
     Failed,
     /// Nothing was changed.
@@ -159,6 +163,7 @@ impl RunState {
         match self {
             RunState::Running => "running",
             RunState::Waiting => "waiting",
+            RunState::Paused => "paused",
             RunState::Done => "done",
             RunState::Failed => "failed",
             RunState::Refused => "refused",
@@ -172,6 +177,7 @@ impl RunState {
         [
             RunState::Running,
             RunState::Waiting,
+            RunState::Paused,
             RunState::Done,
             RunState::Failed,
             RunState::Refused,
@@ -181,6 +187,11 @@ impl RunState {
         ]
         .into_iter()
         .find(|state| state.as_str() == text)
+    }
+
+    /// Whether it can be gone on with.
+    pub const fn is_open(self) -> bool {
+        matches!(self, RunState::Running | RunState::Waiting | RunState::Paused)
     }
 }
 
@@ -204,8 +215,34 @@ pub struct RunRow {
     pub head: u64,
     pub started: Timestamp,
     pub ended: Option<Timestamp>,
-    /// A sentence on how it ended.
+    /// A sentence on how it ended, or what it waits for.
     pub message: Option<String>,
+    /// Since when nobody works on it, on purpose.
+    #[serde(default)]
+    pub parked: Option<Timestamp>,
+    /// When it goes on by itself, if somebody watches ([`is_due`](Self::is_due)).
+    #[serde(default)]
+    pub wake: Option<Timestamp>,
+}
+
+impl RunRow {
+    /// Whether its time has come. A clock that shows less than when it was left has jumped back:
+    /// then nobody knows, and whoever goes on with it looks how much is left.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        let jumped_back = self.parked.is_some_and(|parked| now < parked);
+        self.state == RunState::Waiting && self.wake.is_some_and(|wake| wake <= now || jumped_back)
+    }
+}
+
+/// What a run is left to wait for: it keeps its locks and takes neither memory nor a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    /// Waiting or paused.
+    pub state: RunState,
+    /// The question that waits for its answer; else a fragment: until when, or what failed.
+    pub message: String,
+    /// When it goes on by itself.
+    pub wake: Option<Timestamp>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -250,11 +287,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         message: &str,
     ) -> Result<()>;
 
-    /// Append the last records of a runner that leaves the run to wait for a person, in one step:
-    /// the run keeps its locks, and `message` says what it waits for.
-    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, message: &str) -> Result<()>;
+    /// Append the last records of a runner that leaves the run to wait, in one step: the run keeps
+    /// its locks.
+    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> Result<()>;
 
-    /// Take a run over that waits, or that its runner has left: raises the epoch from `epoch`, so that a runner
+    /// Take a run over that waits or is paused, or that its runner has left: raises the epoch from `epoch`, so that a runner
     /// that lives after all writes no more. Gives the new one. `Fenced` when the run is over, or
     /// somebody else was first; the caller has made sure that the runner is dead.
     async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64>;

@@ -19,13 +19,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Kind, Record, Result, RunId, RunRow, RunState, Store, StoreError};
+use super::{Kind, Record, Rest, Result, RunId, RunRow, RunState, Store, StoreError};
 
 /// Appends that wait for the writer; a sender waits when it is full.
 const QUEUE: usize = 256;
 /// Appends that share one transaction at the most.
 const GROUP: usize = 128;
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// Pages (of 4 KiB) of the write-ahead log. When so many are in use they are copied into the
 /// database, and the log is written from its beginning again.
 const LOG_PAGES: u32 = 512;
@@ -40,7 +40,9 @@ CREATE TABLE run (
     head     INTEGER NOT NULL,
     started  TEXT NOT NULL,
     ended    TEXT,
-    message  TEXT
+    message  TEXT,
+    parked   TEXT,
+    wake     TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE journal (
     run_id TEXT NOT NULL,
@@ -60,10 +62,19 @@ CREATE TABLE lock (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// What a store of version 1 lacks.
+const TO_VERSION_2: &str = "ALTER TABLE run ADD COLUMN parked TEXT; ALTER TABLE run ADD COLUMN wake TEXT;";
+
+/// How a runner leaves a run.
+enum Leaves {
+    Over(RunState, String),
+    Resting(Rest),
+}
+
 /// One request to the writer.
 enum Write {
     Create { id: RunId, workflow: String, locks: Vec<String>, take_over: Vec<RunId> },
-    Append { id: RunId, epoch: u64, records: Vec<Record>, end: Option<(RunState, String)> },
+    Append { id: RunId, epoch: u64, records: Vec<Record>, end: Option<Leaves> },
     Reopen { id: RunId, epoch: u64 },
 }
 
@@ -161,6 +172,10 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
             tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         SCHEMA_VERSION => {}
+        1 => {
+            tx.execute_batch(TO_VERSION_2)?;
+            tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
         other => {
             return Err(rusqlite::Error::ToSqlConversionFailure(
                 format!("it was made by another version (schema {other}, here {SCHEMA_VERSION})").into(),
@@ -289,7 +304,7 @@ fn append(
     id: &RunId,
     epoch: u64,
     records: &[Record],
-    end: Option<&(RunState, String)>,
+    end: Option<&Leaves>,
 ) -> rusqlite::Result<Result<()>> {
     let first = records.first().map(|r| r.seq);
     let expected_head = first.map(|seq| seq.saturating_sub(1));
@@ -319,25 +334,31 @@ fn append(
             r.chain
         ])?;
     }
-    if let Some((RunState::Waiting, message)) = end {
-        tx.execute(
-            "UPDATE run SET state = ?2, message = ?3 WHERE run_id = ?1",
-            params![id.as_str(), RunState::Waiting.as_str(), message],
-        )?;
-    } else if let Some((state, message)) = end {
-        tx.execute(
-            "UPDATE run SET state = ?2, ended = ?3, message = ?4 WHERE run_id = ?1",
-            params![id.as_str(), state.as_str(), Timestamp::now().to_string(), message],
-        )?;
-        tx.execute("DELETE FROM lock WHERE run_id = ?1", [id.as_str()])?;
+    let now = || Timestamp::now().to_string();
+    match end {
+        None => {}
+        Some(Leaves::Resting(Rest { state, message, wake })) => {
+            let wake = wake.map(|wake| wake.to_string());
+            tx.execute(
+                "UPDATE run SET state = ?2, message = ?3, parked = ?4, wake = ?5 WHERE run_id = ?1",
+                params![id.as_str(), state.as_str(), message, now(), wake],
+            )?;
+        }
+        Some(Leaves::Over(state, message)) => {
+            tx.execute(
+                "UPDATE run SET state = ?2, ended = ?3, message = ?4 WHERE run_id = ?1",
+                params![id.as_str(), state.as_str(), now(), message],
+            )?;
+            tx.execute("DELETE FROM lock WHERE run_id = ?1", [id.as_str()])?;
+        }
     }
     Ok(Ok(()))
 }
 
 fn reopen(tx: &Connection, id: &RunId, epoch: u64) -> rusqlite::Result<Result<()>> {
     let updated = tx.execute(
-        "UPDATE run SET epoch = epoch + 1, state = 'running', message = NULL
-         WHERE run_id = ?1 AND epoch = ?2 AND state IN ('running', 'waiting')",
+        "UPDATE run SET epoch = epoch + 1, state = 'running', message = NULL, parked = NULL, wake = NULL
+         WHERE run_id = ?1 AND epoch = ?2 AND state IN ('running', 'waiting', 'paused')",
         params![id.as_str(), epoch],
     )?;
     Ok(if updated == 1 { Ok(()) } else { Err(StoreError::Fenced(id.clone())) })
@@ -352,11 +373,14 @@ fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     text.parse().map_err(|e: jiff::Error| bad(column, e.to_string()))
 }
 
-const RUN_COLUMNS: &str = "run_id, workflow, state, epoch, head, started, ended, message";
+const RUN_COLUMNS: &str = "run_id, workflow, state, epoch, head, started, ended, message, parked, wake";
 
 fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
     let state: String = row.get(2)?;
-    let ended: Option<String> = row.get(6)?;
+    let maybe = |column: usize| -> rusqlite::Result<Option<Timestamp>> {
+        let text: Option<String> = row.get(column)?;
+        text.map(|_| time(row, column)).transpose()
+    };
     Ok(RunRow {
         id: RunId(row.get(0)?),
         workflow: row.get(1)?,
@@ -364,8 +388,10 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         epoch: row.get(3)?,
         head: row.get(4)?,
         started: time(row, 5)?,
-        ended: ended.map(|_| time(row, 6)).transpose()?,
+        ended: maybe(6)?,
         message: row.get(7)?,
+        parked: maybe(8)?,
+        wake: maybe(9)?,
     })
 }
 
@@ -393,12 +419,12 @@ impl Store for SqliteStore {
         state: RunState,
         message: &str,
     ) -> Result<()> {
-        let end = Some((state, message.to_owned()));
+        let end = Some(Leaves::Over(state, message.to_owned()));
         self.write(Write::Append { id: id.clone(), epoch, records, end }).await
     }
 
-    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, message: &str) -> Result<()> {
-        let end = Some((RunState::Waiting, message.to_owned()));
+    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> Result<()> {
+        let end = Some(Leaves::Resting(rest.clone()));
         self.write(Write::Append { id: id.clone(), epoch, records, end }).await
     }
 

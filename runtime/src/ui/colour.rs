@@ -61,7 +61,7 @@ impl Palette {
     pub(super) fn outcome(self, sentence: &str, outcome: Outcome) -> String {
         let code = match outcome {
             Outcome::Done => GREEN,
-            Outcome::Failed | Outcome::NeedsAPerson | Outcome::Waiting => RED,
+            Outcome::Failed | Outcome::NeedsAPerson | Outcome::Waiting | Outcome::Paused => RED,
             Outcome::Refused | Outcome::Cancelled | Outcome::Running => YELLOW,
         };
         self.paint(code, sentence)

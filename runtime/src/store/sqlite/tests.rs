@@ -82,3 +82,47 @@ async fn a_store_that_was_deleted_takes_nothing_more() {
     let refused = store.create(&two, "w", &[], &[]).await;
     assert!(matches!(refused, Err(StoreError::Unusable { .. })), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_run_that_is_left_to_wait_keeps_its_locks_and_its_time() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(dir.path()).expect("opened");
+    let run = RunId::generate();
+    store.create(&run, "w", &locks(&["a"]), &[]).await.expect("created");
+    let wake = Timestamp::from_second(4_000_000_000).expect("a time");
+    let rest = Rest { state: RunState::Waiting, message: "until then".into(), wake: Some(wake) };
+    store.park(&run, 1, vec![record(1)], &rest).await.expect("parked");
+    let row = store.run(&run).await.expect("read").expect("a run");
+    assert_eq!((row.state, row.wake, row.head), (RunState::Waiting, Some(wake), 1));
+    let parked = row.parked.expect("a time");
+    assert!(!row.is_due(parked) && row.is_due(wake));
+    let before = parked.checked_sub(Duration::from_secs(60)).expect("a time");
+    assert!(row.is_due(before), "a clock that jumped back keeps nobody waiting");
+    assert_eq!(store.locks().await.expect("read").len(), 1);
+    assert!(store.append(&run, 1, vec![record(2)]).await.is_err(), "nobody works on it");
+    assert_eq!(store.reopen(&run, 1).await.expect("reopened"), 2);
+    let row = store.run(&run).await.expect("read").expect("a run");
+    assert_eq!((row.state, row.wake, row.parked), (RunState::Running, None, None));
+    let paused = Rest { state: RunState::Paused, message: "it failed".into(), wake: None };
+    store.park(&run, 2, Vec::new(), &paused).await.expect("parked");
+    let row = store.run(&run).await.expect("read").expect("a run");
+    assert_eq!((row.state, row.is_due(wake)), (RunState::Paused, false));
+    assert_eq!(store.reopen(&run, 2).await.expect("reopened"), 3);
+}
+
+#[tokio::test]
+async fn a_store_of_the_version_before_is_gone_on_with() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let old = Connection::open(dir.path().join("leapfrog.db")).expect("opened");
+    let columns = SCHEMA.replace("message  TEXT,\n    parked   TEXT,\n    wake     TEXT", "message  TEXT");
+    assert_ne!(columns, SCHEMA);
+    old.execute_batch(&columns).expect("made");
+    old.pragma_update(None, "user_version", 1).expect("set");
+    let started = Timestamp::now().to_string();
+    old.execute("INSERT INTO run VALUES ('old', 'w', 'running', 1, 0, ?1, NULL, NULL)", [started])
+        .expect("inserted");
+    drop(old);
+    let store = SqliteStore::open(dir.path()).expect("opened");
+    let row = store.run(&RunId("old".into())).await.expect("read").expect("a run");
+    assert_eq!((row.state, row.parked, row.wake), (RunState::Running, None, None));
+}
