@@ -4,6 +4,7 @@
 
 mod interrupted;
 mod journal;
+mod loaded;
 mod resumed;
 mod stale;
 mod starts;

@@ -19,6 +19,7 @@ use crate::{
     inventory::Inventory,
     model::{MachineName, PairName, VmName, VmState},
     plan::{Departure, Hand, Overlay, Start},
+    probe::Eye,
     providers::{Migration, MigrationEnd, Presence, ProviderError, World},
     store::Journal,
 };
@@ -52,6 +53,8 @@ pub struct Context {
     followed: Mutex<BTreeSet<VmName>>,
     /// Pairs with a switchover under way.
     switching: Mutex<BTreeSet<PairName>>,
+    /// The watches over the services of pairs.
+    eyes: Mutex<BTreeMap<PairName, Eye>>,
     /// A plan that is being made, or that this run follows.
     plan: Option<Hand>,
     /// Nothing new may begin: a copy that is accepted from now on is told to stop.
@@ -93,6 +96,7 @@ impl Context {
             jobs: Mutex::new(Vec::new()),
             followed: Mutex::new(BTreeSet::new()),
             switching: Mutex::new(BTreeSet::new()),
+            eyes: Mutex::default(),
             plan: None,
             winding_down: AtomicBool::new(false),
         }
@@ -265,6 +269,15 @@ impl Context {
     /// Whether this runner has a migration of the VM in its eyes.
     pub fn is_followed(&self, vm: &str) -> bool {
         self.followed.lock().unwrap_or_else(|e| e.into_inner()).iter().any(|known| known.as_str() == vm)
+    }
+
+    /// The service of a pair is watched from now on.
+    pub fn is_watched_by(&self, pair: &PairName, eye: Eye) {
+        self.eyes.lock().unwrap_or_else(|e| e.into_inner()).insert(pair.clone(), eye);
+    }
+
+    pub(super) fn eye(&self, pair: &PairName) -> Option<Eye> {
+        self.eyes.lock().unwrap_or_else(|e| e.into_inner()).get(pair).cloned()
     }
 
     /// Begin a switchover of a pair; `false`: one is under way.

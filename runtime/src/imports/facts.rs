@@ -191,6 +191,11 @@ impl Facts {
         }
     }
 
+    /// What a server was seen to be last.
+    pub fn role_of(&self, server: &ServerName) -> Option<Role> {
+        self.inner().roles.get(server).copied()
+    }
+
     /// Where a VM was seen last.
     pub fn place(&self, vm: &VmName) -> Option<MachineName> {
         self.inner().places.get(vm).cloned()

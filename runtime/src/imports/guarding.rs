@@ -53,6 +53,24 @@ pub fn check(context: &Context, vm: &VmName, abort_if_active: bool) -> Result<()
     Ok(())
 }
 
+/// Tell a copy to stop, again and again while it does not, and wait for its end.
+pub async fn stop(
+    context: &Context,
+    job: &dyn Migration,
+    end: impl Future<Output = MigrationEnd>,
+) -> MigrationEnd {
+    tokio::pin!(end);
+    for _ in 0..ABORTS {
+        if let Err(error) = job.abort().await {
+            context.facts.note_once(true, &format!("the copy could not be told to stop: {error}"));
+        }
+        if let Some(end) = context.world.clock.timeout(ABORT_EVERY, &mut end).await {
+            return end;
+        }
+    }
+    end.await
+}
+
 impl Guard<'_> {
     /// Watch until the copy's end; look `at_once` where nobody has watched before. A copy of a member that has become active is aborted; how it
     /// ended is what its end says.
@@ -64,22 +82,13 @@ impl Guard<'_> {
         end: impl Future<Output = MigrationEnd>,
     ) -> MigrationEnd {
         tokio::pin!(end);
-        let clock = self.context.world.clock;
         tokio::select! {
             end = &mut end => return end,
             () = self.becomes_active(side, at_once) => {}
         }
         let server = &self.server;
         self.context.facts.note(true, &format!("{server} is active now: the copy of its VM is aborted"));
-        for _ in 0..ABORTS {
-            if let Err(error) = job.abort().await {
-                self.context.facts.note_once(true, &format!("the copy could not be told to stop: {error}"));
-            }
-            if let Some(end) = clock.timeout(ABORT_EVERY, &mut end).await {
-                return end;
-            }
-        }
-        end.await
+        stop(self.context, job, end).await
     }
 
     /// Before a copy is begun that was announced before the runner died: what was read then may be

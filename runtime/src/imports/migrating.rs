@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use super::{Context, Function, call::Lane, guarding, tuning::Tuner};
+use super::{Context, Function, call::Lane, guarding, starving, tuning::Tuner};
 use crate::{
     clock::Clock,
     engine::bindings::{
@@ -416,6 +416,7 @@ fn follow(
                 drop(accept.send(Ok(())));
                 watching.copies(&job).await;
                 let end = watch_job(&watching, &request, job.as_ref());
+                let end = starving::over(&watching, &request, again.is_some(), job.as_ref(), end);
                 match guarding::guard_of(&watching, &request.vm).filter(|_| abort_if_active) {
                     Some(guard) => guard.over(&side, again.is_some(), job.as_ref(), end).await,
                     None => end.await,

@@ -17,10 +17,12 @@ mod migrating;
 mod pairs;
 pub mod replay;
 mod run;
+mod starving;
 mod state;
 mod switching;
 #[cfg(test)]
 mod testing;
+mod throttling;
 mod tuning;
 
 pub use class::{Class, Function};

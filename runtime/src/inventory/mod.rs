@@ -7,6 +7,7 @@
 mod access;
 mod check;
 mod load;
+mod load_limits;
 mod model;
 mod pair;
 mod places;

@@ -120,6 +120,25 @@ pub struct Pair {
     pub login: LoginPolicy,
     /// The service that the pair gives, at its own (virtual) address.
     pub probe: Option<Probe>,
+    /// What a copy of a member may take from the active beside it; `None`: it is not watched.
+    pub load_limits: Option<LoadLimits>,
+}
+
+/// When a copy starves the active member beside it. A figure that is over its limit in so many looks
+/// one after another, one a second, slows the copy to half; when that does not help down to the
+/// floor, the copy is aborted. A limit that is `None` is not looked at; a figure that is not known
+/// is never over its limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadLimits {
+    /// How long the probe's answers take (their median), if also three times as long as before.
+    pub answers: Option<Duration>,
+    /// Share of the time, 0 to 1, in which a virtual processor of the active waits for a real one.
+    pub waiting: Option<f64>,
+    /// Share of the machine's processors, 0 to 1, that is busy.
+    pub cpu: Option<f64>,
+    pub looks: u32,
+    /// Bytes per second; at least 1 MiB/s.
+    pub floor: u64,
 }
 
 /// Which servers are logged in to for the roles.

@@ -3,8 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    Driver, LoginPolicy, Pair, Probe, Vantage,
+    Driver, LoadLimits, LoginPolicy, Pair, Probe, Vantage,
     access::{read_service, read_ssh},
+    load_limits::read_load_limits,
 };
 use crate::{
     model::{MachineName, ServerName},
@@ -40,6 +41,7 @@ pub(super) fn read_pair(reader: &mut Reader, entry: &Entry, file: &Path) -> Opti
     };
     let login = fields.get("login").map(|node| reader.choice(node, "login", &["both", "one"]));
     let probe = fields.entry("probe").map(|probe| read_probe(reader, probe, file));
+    let load_limits = fields.entry("load-limits").map(|limits| read_load_limits(reader, limits));
     fields.finish(reader);
     Some(Pair {
         members: members?.into_iter().map(ServerName::new).collect(),
@@ -49,6 +51,7 @@ pub(super) fn read_pair(reader: &mut Reader, entry: &Entry, file: &Path) -> Opti
             _ => LoginPolicy::Both,
         },
         probe: probe.map_or(Some(None), |probe| probe.map(Some))?,
+        load_limits: load_limits.unwrap_or_else(|| Some(Some(LoadLimits::default())))?,
     })
 }
 

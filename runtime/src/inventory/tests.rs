@@ -57,6 +57,41 @@ fn everything_is_read_with_its_units_and_defaults() {
 }
 
 #[test]
+fn load_limits_have_defaults_and_each_can_be_off() {
+    let read = |limits: &str| {
+        let text = REAL.replace("    login: one\n", &format!("    login: one\n{limits}"));
+        let inventory = load_text(Path::new("i.yaml"), &text).unwrap_or_else(|found| panic!("{found}"));
+        inventory.pairs["p"].load_limits.clone()
+    };
+    let usual = read("").expect("watched");
+    assert_eq!(usual, LoadLimits::default());
+    assert_eq!(usual.cpu, None, "a busy machine alone is no reason");
+    assert_eq!(read("    load-limits: off\n"), None);
+    let told = read("    load-limits: {answers: off, waiting: 12.5%, cpu: 97 %, looks: 3, floor: 2MiB/s}\n");
+    let wanted =
+        LoadLimits { answers: None, waiting: Some(0.125), cpu: Some(0.97), looks: 3, floor: 2 << 20 };
+    assert_eq!(told, Some(wanted));
+}
+
+#[test]
+fn load_limits_that_make_no_sense_are_told() {
+    let told =
+        |limits: &str| wrong(&REAL.replace("    login: one\n", &format!("    load-limits: {limits}\n")));
+    for (limits, says) in [
+        ("on", "load-limits: expected `off`"),
+        ("{answers: 0ms}", "answers: 0s is not between 1ms and 10s"),
+        ("{waiting: 80}", "write for example 80%, or off"),
+        ("{cpu: 120%}", "cpu: 120% is not between 1% and 100%"),
+        ("{looks: 1}", "looks"),
+        ("{floor: 10kbit/s}", "a floor below 1MiB/s"),
+        ("{wait: 80%}", "did you mean `waiting`"),
+    ] {
+        let text = told(limits);
+        assert!(text.contains(says), "{limits}: {text}");
+    }
+}
+
+#[test]
 fn logins_have_defaults_and_paths_are_relative_to_the_file() {
     let inventory = real();
     let one = &inventory.servers["one"].ssh;

@@ -93,6 +93,10 @@ impl Migration for Done {
     async fn set_max_pause(&self, _pause: Duration) -> Result<()> {
         Ok(())
     }
+
+    async fn set_bandwidth(&self, _bandwidth: Option<u64>) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Debug)]

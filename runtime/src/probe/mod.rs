@@ -11,6 +11,7 @@
 //!
 //! [`Prober`]: crate::providers::Prober
 
+mod eye;
 mod icmp;
 mod line;
 pub(crate) mod ms;
@@ -21,6 +22,7 @@ mod service;
 mod sip;
 mod watch;
 
+pub use eye::Eye;
 pub use net::NetProber;
 pub use remote::{RemoteWatch, serve_stdout};
 pub use series::{Counters, Gap, Recorder, Sample, SeenFrom, Series};

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{
+    eye::Eye,
     series::{Counters, SeenFrom, Series},
     watch::Watch,
 };
@@ -25,6 +26,8 @@ use crate::{
 
 /// Version of the lines; the far end may be an older program.
 const VERSION: u32 = 1;
+/// Counters come each second; those that are older say nothing any more.
+const STALE: Duration = Duration::from_secs(3);
 /// No line is longer; a full series has about 300 kB.
 const LINE: u64 = 4 << 20;
 /// The far end says hello within this.
@@ -153,6 +156,16 @@ impl RemoteWatch {
             silent: counters.silent + when.elapsed().saturating_sub(Duration::from_secs(1)),
             ..counters
         }
+    }
+
+    /// For somebody who wants to look now and then. What the far end said some seconds ago is not
+    /// how it is now.
+    pub fn eye(&self) -> Eye {
+        let last = Arc::clone(&self.last);
+        Eye::new(move || {
+            let (counters, when) = *last.lock().unwrap_or_else(PoisonError::into_inner);
+            counters.recent.filter(|_| when.elapsed() < STALE)
+        })
     }
 
     /// Stop the far end and take its series, at most 10 s.

@@ -24,6 +24,13 @@ const SAMPLES: usize = 4096;
 pub(super) const OUTSTANDING: usize = 1024;
 /// A question without an answer for so long is lost, and an answer after it is ignored.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How answers are now is judged by at most so many of the latest questions, and at least by so
+/// few.
+const RECENT: usize = 256;
+const FEWEST: usize = 3;
+/// One that waits for so long counts among them with what it has waited; before, it may just be
+/// under way.
+const UNHEARD: Duration = Duration::from_secs(1);
 
 /// From where the questions were asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +120,11 @@ pub struct Counters {
     /// Since the last answer.
     #[serde(rename = "silent-ms", with = "ms")]
     pub silent: Duration,
+    /// How long answers take now: the median of the last ten intervals, of 2 s at least. Questions
+    /// that have waited in vain for a second count with that. `None`: too few to say, or a prober
+    /// that does not tell.
+    #[serde(rename = "recent-ms", with = "ms::option", default)]
+    pub recent: Option<Duration>,
 }
 
 /// What a finished watch saw.
@@ -191,6 +203,8 @@ pub struct Recorder {
     delay_since_answer: Duration,
     group: Option<Sample>,
     in_group: u32,
+    /// The last ones that are settled.
+    recent: VecDeque<Sample>,
 }
 
 #[derive(Debug)]
@@ -227,6 +241,7 @@ impl Recorder {
             delay_since_answer: Duration::ZERO,
             group: None,
             in_group: 0,
+            recent: VecDeque::new(),
         }
     }
 
@@ -300,7 +315,27 @@ impl Recorder {
             lost: self.series.lost,
             longest_gap: self.series.longest_gap.max(silent.saturating_sub(self.series.interval)),
             silent,
+            recent: self.recent(now),
         }
+    }
+
+    /// The median of what the latest questions took, as [`Counters::recent`] says.
+    fn recent(&self, now: Duration) -> Option<Duration> {
+        let window = (self.series.interval * 10).clamp(Duration::from_secs(2), Duration::from_secs(60));
+        let since = now.saturating_sub(window);
+        let settled = self.recent.iter().map(|sample| (sample.sent, sample.answered));
+        let open = self.outstanding.iter().map(|open| (open.sent, open.answered));
+        let in_vain = |sent| Some(now.saturating_sub(sent)).filter(|waited| *waited >= UNHEARD);
+        let mut times: Vec<Duration> = settled
+            .chain(open)
+            .filter(|(sent, _)| *sent >= since)
+            .filter_map(|(sent, answered)| answered.or_else(|| in_vain(sent)))
+            .collect();
+        if times.len() < FEWEST {
+            return None;
+        }
+        times.sort_unstable();
+        times.get(times.len() / 2).copied()
     }
 
     /// The watch is over: it asked until `end`, and waited long enough after it that what has
@@ -349,6 +384,10 @@ impl Recorder {
         self.first += 1;
         self.series.lost += u64::from(open.answered.is_none());
         let sample = Sample { sent: open.sent, answered: open.answered };
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(sample);
         self.group = Some(self.group.map_or(sample, |other| worse(other, sample)));
         self.in_group += 1;
         if self.in_group < self.series.thinned {

@@ -24,6 +24,35 @@ fn watched(end: u64, silent: std::ops::Range<u64>) -> Series {
 }
 
 #[test]
+fn what_answers_take_now_is_the_median_of_the_last_two_seconds() {
+    let mut recorder = recorder();
+    assert_eq!(recorder.counters(t(0)).recent, None);
+    let ask = |recorder: &mut Recorder, at: u64, answered: Option<u64>| {
+        let number = recorder.sent(t(at), Duration::ZERO);
+        if let Some(after) = answered {
+            recorder.answered(number, t(at + after));
+        }
+    };
+    ask(&mut recorder, 0, Some(1));
+    ask(&mut recorder, 20, Some(1));
+    assert_eq!(recorder.counters(t(40)).recent, None, "two are too few");
+    ask(&mut recorder, 40, Some(900));
+    assert_eq!(recorder.counters(t(1000)).recent, Some(t(1)));
+    // One that is under way says nothing for a second, and then what it has waited; those before
+    // it are 2 s old by then.
+    for at in [1000, 1020, 1040] {
+        ask(&mut recorder, at, None);
+    }
+    assert_eq!(recorder.counters(t(1900)).recent, Some(t(1)));
+    assert_eq!(recorder.counters(t(2500)).recent, Some(t(1480)));
+    // An answer to a later one counts though an earlier one is open.
+    for at in [2600, 2620, 2640, 2660] {
+        ask(&mut recorder, at, Some(3));
+    }
+    assert_eq!(recorder.counters(t(2700)).recent, Some(t(3)));
+}
+
+#[test]
 fn a_service_that_always_answers_has_no_gap() {
     let series = watched(1000, 0..0);
     assert_eq!((series.sent(), series.lost(), series.longest_gap()), (50, 0, t(0)));

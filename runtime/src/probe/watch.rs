@@ -17,6 +17,7 @@ use mio::Waker;
 use tokio::{sync::oneshot, task::JoinSet};
 
 use super::{
+    eye::Eye,
     line::{Fate, Line},
     series::{Counters, OUTSTANDING, PATIENCE, Recorder, SeenFrom, Series},
     service_text,
@@ -119,6 +120,12 @@ impl WatchHandle {
             Some(recorder) => recorder.counters(now),
             None => Counters::default(),
         }
+    }
+
+    /// For somebody who wants to look now and then.
+    pub fn eye(&self) -> Eye {
+        let (shared, start) = (Arc::clone(&self.shared), self.start);
+        Eye::new(move || shared.recorder().as_ref()?.counters(start.elapsed()).recent)
     }
 
     /// Stop asking, wait at most half a second for answers under way, give the series.

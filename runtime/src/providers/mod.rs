@@ -196,6 +196,10 @@ pub trait Migration: Send + Sync + fmt::Debug {
     /// Let the hypervisor plan a pause of at most `pause` for the last phase, from now on. A
     /// repeat is harmless; after the end it does nothing.
     async fn set_max_pause(&self, pause: Duration) -> Result<()>;
+    /// Let the copy move at most so many bytes per second from now on; `None`: as many as it was
+    /// begun with. A repeat is harmless; after the end it does nothing. What the hypervisor keeps of
+    /// it for later migrations is put back when the VM stays.
+    async fn set_bandwidth(&self, bandwidth: Option<u64>) -> Result<()>;
     /// Ask the hypervisor to stop the copy. Ok means that it was asked, not that the VM stayed:
     /// the copy may complete all the same; `wait` tells. After the end it does nothing.
     async fn abort(&self) -> Result<()>;
@@ -238,6 +242,22 @@ pub trait Hypervisor: Send + Sync + fmt::Debug {
     /// died: both machines are asked, by UUID. Changes nothing; a repeat is harmless. An error
     /// means that a machine did not answer.
     async fn settle(&self, request: &MigrationRequest) -> Result<Settled>;
+
+    /// How busy `machine` is, and how a VM on it (by UUID) fares. A read; figures are of the time
+    /// since the last such look, so the first one gives none.
+    async fn load(&self, _machine: &MachineName, _uuid: &str) -> Result<Load> {
+        Ok(Load::default())
+    }
+}
+
+/// How busy a machine is. Shares from 0 to 1; `None` is not known, which is not the same as idle.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Load {
+    /// Of the time of all processors of the machine.
+    pub cpu: Option<f64>,
+    /// Of the time, in which a virtual processor of the VM (the worst one) could run and waited for
+    /// a real one: what the guest sees as steal time.
+    pub waiting: Option<f64>,
 }
 
 /// A command for a server: a list of arguments, never interpreted by a shell.

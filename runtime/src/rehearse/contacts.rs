@@ -12,8 +12,8 @@ use super::{
 use crate::{
     model::{MachineName, ServerName, VmName},
     providers::{
-        Command, Hypervisor, Login, Migration, MigrationEnd, MigrationRequest, Output, Preflight, Presence,
-        Progress, ProviderError, Result, Settled, World,
+        Command, Hypervisor, Load, Login, Migration, MigrationEnd, MigrationRequest, Output, Preflight,
+        Presence, Progress, ProviderError, Result, Settled, World,
     },
     store::Crash,
 };
@@ -88,6 +88,11 @@ impl Hypervisor for Machines {
         self.inner.preflight(request).await
     }
 
+    async fn load(&self, machine: &MachineName, uuid: &str) -> Result<Load> {
+        self.line.lives().await;
+        self.inner.load(machine, uuid).await
+    }
+
     async fn settle(&self, request: &MigrationRequest) -> Result<Settled> {
         self.line.slow_look().await;
         self.line.lives().await;
@@ -158,6 +163,11 @@ impl Migration for Copying {
     async fn set_max_pause(&self, pause: Duration) -> Result<()> {
         self.line.lives().await;
         self.inner.set_max_pause(pause).await
+    }
+
+    async fn set_bandwidth(&self, bandwidth: Option<u64>) -> Result<()> {
+        self.line.lives().await;
+        self.inner.set_bandwidth(bandwidth).await
     }
 
     async fn abort(&self) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::{
     imports::Context,
     inventory::{Probe, Vantage},
     model::{MachineName, PairName},
-    probe::{RemoteWatch, SeenFrom, Series, Watch, WatchHandle, watch_with},
+    probe::{Eye, RemoteWatch, SeenFrom, Series, Watch, WatchHandle, watch_with},
     providers::{Result, ssh},
     report::{ReportProbe, duration},
 };
@@ -19,6 +19,13 @@ enum Watching {
 }
 
 impl Watching {
+    fn eye(&self) -> Eye {
+        match self {
+            Watching::Here(watch) => watch.eye(),
+            Watching::There(watch) => watch.eye(),
+        }
+    }
+
     async fn stop(self) -> Result<Series> {
         match self {
             Watching::Here(watch) => Ok(watch.stop().await),
@@ -36,8 +43,11 @@ pub async fn start(context: &Arc<Context>, checked: &Checked) -> Watches {
     for pair in checked.touched_pairs(&context.inventory) {
         let Some(probe) = context.inventory.pairs.get(&pair).and_then(|p| p.probe.clone()) else { continue };
         let watch = start_one(context, &probe).await;
-        if let Err(error) = &watch {
-            context.facts.note(true, &format!("the service of pair {pair} is not watched: {error}"));
+        match &watch {
+            Ok(watch) => context.is_watched_by(&pair, watch.eye()),
+            Err(error) => {
+                context.facts.note(true, &format!("the service of pair {pair} is not watched: {error}"));
+            }
         }
         watches.push((pair, probe, watch));
     }

@@ -12,6 +12,7 @@ use super::{
     call::Called,
     migrate::{Running, State, supervise},
     preflight::Plan,
+    speed::Before,
     verify::{Sight, Verdict, verdict},
 };
 use crate::providers::{MigrationEnd, MigrationRequest, ProviderError, Result, Settled};
@@ -20,7 +21,9 @@ const LOST: &str = "its answer was lost with the runner that had made it";
 
 /// As [`crate::providers::Hypervisor::settle`] says.
 pub(super) async fn settle(inner: Arc<Inner>, request: MigrationRequest) -> Result<Settled> {
-    let state = Arc::new(State::new(inner, request));
+    let mut state = State::new(inner, request);
+    state.speed = Before::lost();
+    let state = Arc::new(state);
     let (source, destination) =
         tokio::join!(state.sight(&state.request.source), state.sight(&state.request.destination));
     let called = Called { result: Err(LOST.to_owned()), took: Duration::ZERO };

@@ -10,6 +10,7 @@ use super::{
     look,
     preflight::Plan,
     reach::peer_uri,
+    speed::mebibytes,
 };
 use crate::{
     inventory::{Machine, MigrationTls},
@@ -58,8 +59,7 @@ impl Call {
                 uri: destination.migrate_uri.clone(),
                 dest_xml: plan.destination_xml.clone(),
                 persist_xml: plan.persistent_xml.clone(),
-                // MiB/s, where 0 would mean without a limit.
-                bandwidth: bandwidth.map(|bytes| bytes.div_ceil(1 << 20).max(1)),
+                bandwidth: bandwidth.map(mebibytes),
                 migrate_disks: plan.volumes.iter().map(|volume| volume.disk.clone()).collect(),
                 ..MigrateParameters::default()
             },

@@ -27,7 +27,7 @@ use super::{
     connect::spawn,
     definition, look,
     preflight::Plan,
-    storage, unsafe_edge,
+    speed, storage, unsafe_edge,
     verify::{Sight, Verdict, verdict},
 };
 use crate::{
@@ -45,8 +45,9 @@ const PACE: Duration = Duration::from_millis(500);
 const ABORTS: u32 = 15;
 
 pub(super) struct State {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     pub(super) request: MigrationRequest,
+    pub(super) speed: speed::Before,
     started: Instant,
     told_to_stop: AtomicBool,
     job_seen: AtomicBool,
@@ -194,6 +195,7 @@ async fn conclude(state: &State, verdict: Verdict, called: Called, plan: Plan) -
     match verdict {
         Verdict::Done => MigrationEnd::Completed(state.figures(called, &plan).await),
         Verdict::Stayed => {
+            state.restore_speed().await;
             let left = state.remove_volumes(&plan).await;
             let reason = match called.result {
                 _ if state.told_to_stop.load(Ordering::SeqCst) && left.is_empty() => {
@@ -219,6 +221,7 @@ impl State {
         Self {
             inner,
             request,
+            speed: speed::Before::default(),
             started: Instant::now(),
             told_to_stop: AtomicBool::new(false),
             job_seen: AtomicBool::new(false),
@@ -302,6 +305,12 @@ impl State {
         };
         let what = format!("raising the pause of vm `{}`", self.request.vm);
         self.inner.connections.call(&self.request.source, &what, QUICK, ask).await
+    }
+
+    /// What the copy was begun with.
+    pub(super) fn declared_bandwidth(&self) -> Option<u64> {
+        let vm = self.inner.vms.get(&self.request.vm);
+        self.request.options.bandwidth.or_else(|| vm.and_then(|vm| vm.bandwidth))
     }
 
     async fn ask_to_stop(&self) -> Result<()> {
@@ -393,7 +402,7 @@ impl State {
     }
 }
 
-fn has_left(code: ErrorNumber) -> bool {
+pub(super) fn has_left(code: ErrorNumber) -> bool {
     matches!(code, ErrorNumber::NoDomain | ErrorNumber::OperationInvalid)
 }
 
@@ -444,6 +453,13 @@ impl Migration for Running {
             return Ok(());
         }
         self.state.set_max_pause(pause).await
+    }
+
+    async fn set_bandwidth(&self, bandwidth: Option<u64>) -> Result<()> {
+        if self.state.end.borrow().is_some() {
+            return Ok(());
+        }
+        self.state.set_bandwidth(bandwidth).await
     }
 
     async fn abort(&self) -> Result<()> {

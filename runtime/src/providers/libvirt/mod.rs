@@ -31,11 +31,13 @@ mod dirty;
 mod domain_xml;
 mod fits;
 mod jobs;
+mod load;
 mod look;
 mod migrate;
 mod owners;
 mod preflight;
 mod reach;
+mod speed;
 mod storage;
 mod survey;
 #[cfg(test)]
@@ -54,7 +56,7 @@ use self::{
     preflight::Plan,
 };
 use super::{
-    Hypervisor, Migration, MigrationRequest, Preflight, Presence, ProviderError, Result, Settled, pause,
+    Hypervisor, Load, Migration, MigrationRequest, Preflight, Presence, ProviderError, Result, Settled, pause,
 };
 use crate::{
     inventory::{Machine, Vm},
@@ -81,6 +83,7 @@ struct Inner {
     vms: BTreeMap<VmName, Vm>,
     /// Where each `peer-uri` leads, asked once: the machine's UUID, `None` without an answer.
     peers: BTreeMap<MachineName, OnceCell<Option<String>>>,
+    loads: load::Looks,
 }
 
 impl Libvirt {
@@ -88,7 +91,7 @@ impl Libvirt {
     pub fn new(machines: BTreeMap<MachineName, Machine>, vms: BTreeMap<VmName, Vm>) -> Self {
         let connections = Connections::new(&machines);
         let peers = machines.keys().map(|name| (name.clone(), OnceCell::new())).collect();
-        Self { inner: Arc::new(Inner { connections, machines, vms, peers }) }
+        Self { inner: Arc::new(Inner { connections, machines, vms, peers, loads: load::Looks::default() }) }
     }
 
     /// Where the destination's `peer-uri` leads, if it can be asked from here. The answer is
@@ -276,6 +279,16 @@ impl Hypervisor for Libvirt {
         tokio::spawn(start)
             .await
             .unwrap_or_else(|error| Err(ProviderError::Unknown { what, reason: error.to_string() }))
+    }
+
+    /// As the trait says, as far as the machine counts it: processors by `virNodeGetCPUStats`,
+    /// waiting by `vcpu.N.delay` of the VM's figures.
+    async fn load(&self, machine: &MachineName, uuid: &str) -> Result<Load> {
+        let asked = uuid.to_owned();
+        let ask = move |connect: &Connect| load::read(connect, &asked);
+        let what = format!("reading the load of `{machine}`");
+        let now = self.inner.connections.call(machine, &what, QUICK, ask).await?;
+        Ok(self.inner.loads.since_the_last(machine, uuid, now))
     }
 
     /// As the trait says. A machine that does not answer for a moment is asked again by the caller.

@@ -2,8 +2,8 @@
 //!
 //! `virDomainAbortJob` is missing from the crate, and its `get_job_stats` makes a `Vec` from the
 //! null pointer that libvirt gives when no job runs (which aborts a debug build and is undefined
-//! behaviour in a release build). Also missing: block jobs, checkpoints, the dirty rate, and the
-//! comparison of CPUs that asks the hypervisor.
+//! behaviour in a release build). Also missing: block jobs, checkpoints, the dirty rate, how long
+//! processors waited and were busy, and the comparison of CPUs that asks the hypervisor.
 
 use std::{
     ffi::{CStr, CString},
@@ -212,39 +212,91 @@ pub(super) fn start_dirty_rate(domain: &Domain, seconds: u8) -> Result<(), Error
 /// The result of the last such measurement in bytes per second; `None` while it goes on, or when
 /// there was none.
 pub(super) fn dirty_rate(domain: &Domain) -> Result<Option<u64>, Error> {
+    let (mut status, mut rate) = (None, None);
+    stats(domain, sys::VIR_DOMAIN_STATS_DIRTYRATE, 0, |name, value| {
+        if name == sys::VIR_DOMAIN_STATS_DIRTYRATE_CALC_STATUS {
+            status = Some(value);
+        } else if name == sys::VIR_DOMAIN_STATS_DIRTYRATE_MEGABYTES_PER_SECOND {
+            rate = Some(value);
+        }
+    })?;
+    let measured = status == Some(u64::from(sys::VIR_DOMAIN_DIRTYRATE_MEASURED));
+    // libvirt's "megabytes" are QEMU's MiB.
+    Ok(rate.filter(|_| measured).map(|rate| rate.saturating_mul(1 << 20)))
+}
+
+/// Nanoseconds in which each virtual processor of `domain` could run and waited for a real one, so
+/// far. Empty where the hypervisor does not count that (libvirt before 7.2, a kernel without
+/// scheduler statistics). Waits for no other job on the domain.
+pub(super) fn waited(domain: &Domain) -> Result<Vec<u64>, Error> {
+    let mut waited = Vec::new();
+    let flags = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
+    stats(domain, sys::VIR_DOMAIN_STATS_VCPU, flags, |name, value| {
+        let name = name.to_bytes();
+        // `vcpu.NUMBER.delay`; an offline processor has none.
+        if name.starts_with(b"vcpu.") && name.ends_with(b".delay") {
+            waited.push(value);
+        }
+    })?;
+    Ok(waited)
+}
+
+/// Nanoseconds that all processors of a machine were busy, and all that they had, so far. `None`
+/// where the hypervisor does not say.
+pub(super) fn cpu_time(connect: &Connect) -> Result<Option<(u64, u64)>, Error> {
+    let all = sys::VIR_NODE_CPU_STATS_ALL_CPUS;
+    let mut count: std::ffi::c_int = 0;
+    // SAFETY: `connect` holds a reference to a live virConnect. With a null pointer libvirt only
+    // says how many figures there are.
+    if unsafe { sys::virNodeGetCPUStats(connect.as_ptr(), all, ptr::null_mut(), &mut count, 0) } < 0 {
+        return Err(Error::last_error());
+    }
+    // There are four to six kinds of time.
+    let room = usize::try_from(count).unwrap_or(0).min(64);
+    let mut figures = vec![sys::virNodeCPUStats { field: [0; 80], value: 0 }; room];
+    let mut count = std::ffi::c_int::try_from(room).unwrap_or(0);
+    // SAFETY: as above; `figures` is a local with room for `count` of them, which outlives the call.
+    if unsafe { sys::virNodeGetCPUStats(connect.as_ptr(), all, figures.as_mut_ptr(), &mut count, 0) } < 0 {
+        return Err(Error::last_error());
+    }
+    let (mut busy, mut idle, mut known) = (0_u64, 0_u64, false);
+    for figure in figures.iter().take(usize::try_from(count).unwrap_or(0)) {
+        // SAFETY: `field` is an array of the figure itself, which was all zero before libvirt put a
+        // name into it that it ends with a zero byte.
+        let name = unsafe { CStr::from_ptr(figure.field.as_ptr()) };
+        if name == sys::VIR_NODE_CPU_STATS_IDLE || name == sys::VIR_NODE_CPU_STATS_IOWAIT {
+            idle = idle.saturating_add(figure.value);
+            known = true;
+        } else if name != sys::VIR_NODE_CPU_STATS_UTILIZATION {
+            busy = busy.saturating_add(figure.value);
+        }
+    }
+    Ok(known.then(|| (busy, busy.saturating_add(idle))))
+}
+
+/// Give every whole number of some groups (`VIR_DOMAIN_STATS_*`) of a domain's figures to `take`.
+fn stats(domain: &Domain, groups: u32, flags: u32, mut take: impl FnMut(&CStr, u64)) -> Result<(), Error> {
     let mut domains = [domain.as_ptr(), ptr::null_mut()];
     let mut records: *mut sys::virDomainStatsRecordPtr = ptr::null_mut();
     // SAFETY: `domains` is a list of one live virDomain, ended by a null pointer as libvirt wants
     // it; `records` is a local. libvirt allocates the records itself.
-    let count = unsafe {
-        sys::virDomainListGetStats(domains.as_mut_ptr(), sys::VIR_DOMAIN_STATS_DIRTYRATE, &mut records, 0)
-    };
+    let count = unsafe { sys::virDomainListGetStats(domains.as_mut_ptr(), groups, &mut records, flags) };
     if count < 0 {
         return Err(Error::last_error());
     }
     if records.is_null() {
-        return Ok(None);
+        return Ok(());
     }
-    let (mut status, mut rate) = (None, None);
     if count > 0 {
         // SAFETY: libvirt has put `count` pointers to records there, of which we read the first;
         // they stay ours until virDomainStatsRecordListFree below.
         let record = unsafe { &**records };
-        let mut take = |name: &CStr, value| {
-            if name == sys::VIR_DOMAIN_STATS_DIRTYRATE_CALC_STATUS {
-                status = Some(value);
-            } else if name == sys::VIR_DOMAIN_STATS_DIRTYRATE_MEGABYTES_PER_SECOND {
-                rate = Some(value);
-            }
-        };
         // SAFETY: `params` and `nparams` of a record belong together.
         unsafe { each_number(record.params, record.nparams, &mut take) };
     }
     // SAFETY: `records` is as libvirt gave it and is not used afterwards.
     unsafe { sys::virDomainStatsRecordListFree(records) };
-    let measured = status == Some(u64::from(sys::VIR_DOMAIN_DIRTYRATE_MEASURED));
-    // libvirt's "megabytes" are QEMU's MiB.
-    Ok(rate.filter(|_| measured).map(|rate| rate.saturating_mul(1 << 20)))
+    Ok(())
 }
 
 /// A guest's kind, as the hypervisor needs it to say which CPU it could give.
@@ -331,6 +383,8 @@ mod tests {
         assert!(start_dirty_rate(&domain, 1).is_err());
         assert!(!matches!(dirty_rate(&domain), Ok(Some(_))));
         assert!(!matches!(checkpoints(&domain), Ok(1..)));
+        assert!(waited(&domain).unwrap_or_default().is_empty());
+        assert!(!matches!(cpu_time(&connect), Ok(Some((busy, all))) if busy > all));
         let kind = Kind { emulator: "", arch: "x86_64", machine: "", kind: "kvm" };
         assert!(compare_hypervisor_cpu(&connect, &kind, "<cpu/>").is_err());
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     model::{MachineName, VmName, VmState},
     providers::{
-        Hypervisor, Migration, MigrationEnd, MigrationFigures, MigrationRequest, Preflight, Presence,
+        Hypervisor, Load, Migration, MigrationEnd, MigrationFigures, MigrationRequest, Preflight, Presence,
         Progress, ProviderError, Result, Settled, pause,
     },
 };
@@ -73,6 +73,16 @@ impl Hypervisor for SimHypervisor {
             })
             .await??;
         Ok(Box::new(self.copy(request, id, memory)))
+    }
+
+    async fn load(&self, machine: &MachineName, _uuid: &str) -> Result<Load> {
+        let machine = machine.clone();
+        self.world
+            .look(move |state| {
+                state.answers(&machine)?;
+                Ok(state.load(&machine))
+            })
+            .await?
     }
 
     async fn settle(&self, request: &MigrationRequest) -> Result<Settled> {
@@ -160,6 +170,21 @@ impl Migration for SimMigration {
                 state.answers(&source)?;
                 if let Some(copy) = state.copies.values_mut().find(|copy| copy.id == id) {
                     copy.max_pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+                }
+                Ok(())
+            })
+            .await?
+    }
+
+    async fn set_bandwidth(&self, bandwidth: Option<u64>) -> Result<()> {
+        let (id, source) = (self.id, self.request.source.clone());
+        let bandwidth = bandwidth.or(self.request.options.bandwidth);
+        self.world
+            .change(move |state| {
+                state.answers(&source)?;
+                if let Some(copy) = state.copies.values_mut().find(|copy| copy.id == id) {
+                    copy.bandwidth = bandwidth;
+                    state.refresh();
                 }
                 Ok(())
             })

@@ -17,6 +17,7 @@ mod events;
 mod file;
 mod hypervisor;
 mod keepalived;
+mod load;
 mod login;
 mod prober;
 mod state;

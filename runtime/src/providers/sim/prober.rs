@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    state::WorldState,
+    state::{Micros, WorldState},
     world::{Answerer, SimWorld},
 };
 use crate::{
@@ -33,18 +33,22 @@ impl SimProber {
 impl Prober for SimProber {
     async fn ask(&self, service: &Service, timeout: Duration) -> Result<Option<Duration>> {
         let who = self.world.answerers(service);
-        let heard = self.world.look(move |state| who.iter().any(|who| answers(state, who))).await?;
-        let answer = Some(ANSWER).filter(|answer| heard && *answer <= timeout);
+        let late =
+            self.world.look(move |state| who.iter().filter_map(|who| answers(state, who)).min()).await?;
+        let answer =
+            late.map(|late| ANSWER + Duration::from_micros(late)).filter(|answer| *answer <= timeout);
         self.world.clock().sleep(answer.unwrap_or(timeout)).await;
         Ok(answer)
     }
 }
 
-fn answers(state: &WorldState, who: &Answerer) -> bool {
+/// How much later than at once it answers, if it does.
+fn answers(state: &WorldState, who: &Answerer) -> Option<Micros> {
     match who {
-        Answerer::Server(server) => serves(state, server),
+        Answerer::Server(server) => serves(state, server).then(|| state.answers_late(server)),
         Answerer::Pair(pair) => {
-            state.pairs.get(pair).is_some_and(|pair| pair.members.iter().any(|server| state.serves(server)))
+            let serving = state.pairs.get(pair)?.members.iter().filter(|server| state.serves(server));
+            serving.map(|server| state.answers_late(server)).min()
         }
     }
 }

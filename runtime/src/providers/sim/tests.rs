@@ -5,6 +5,7 @@
 mod copies;
 mod faults;
 mod files;
+mod load;
 mod middleware;
 
 use std::{path::Path, time::Duration};
