@@ -77,6 +77,13 @@ impl Daemons {
         self.inner.daemons[n].stop();
     }
 
+    /// Freeze what speaks VRRP at one of them, as a pause of its VM does, or let it go on.
+    pub fn freeze(&self, n: usize, frozen: bool) {
+        let pid = fs::read_to_string(self.file(n, "vrrp.pid")).expect("it runs");
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        assert!(Command::new("kill").args([signal, pid.trim()]).status().expect("kill is there").success());
+    }
+
     /// Logs in to the server `a` or `b`.
     pub fn login(&self) -> Arc<dyn Login> {
         Arc::new(InNamespace(self.inner.clone()))

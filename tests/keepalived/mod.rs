@@ -285,6 +285,42 @@ async fn the_settings_are_typed_and_say_what_the_driver_is_like() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_master_bears_as_long_a_pause_as_its_driver_says_and_a_backup_any() {
+    let daemons = Daemons::start("pause", "");
+    let driven = Driven::new(&daemons, settings(INSTANCE)).await;
+    driven.wait_for(Role::Active, Role::Standby).await;
+    let ask = async |driven: &Driven, role| {
+        driven.driver.dead_time(&driven.lane, &session("a"), role).await.unwrap().unwrap()
+    };
+    // Adverts of half a second, as keepalived says it.
+    let dead = ask(&driven, Role::Active).await.expect("a master that is silent is replaced");
+    assert_eq!((dead, ask(&driven, Role::Unknown).await), (1_000, Some(1_000)));
+    assert_eq!(ask(&driven, Role::Standby).await, None);
+
+    let frozen = async |n, pause: Duration| {
+        daemons.freeze(n, true);
+        tokio::time::sleep(pause).await;
+        let taken = daemons.has_address(1);
+        daemons.freeze(n, false);
+        taken
+    };
+    // Wherever in its interval it begins.
+    for _ in 0..3 {
+        assert!(!frozen(0, Duration::from_millis(dead * 9 / 10)).await, "a pause below it was not borne");
+        driven.wait_for(Role::Active, Role::Standby).await;
+    }
+    assert!(!frozen(1, Duration::from_secs(3)).await, "a backup that is back has not heard the master");
+    driven.wait_for(Role::Active, Role::Standby).await;
+    // Three intervals and a skew of at most one.
+    assert!(frozen(0, Duration::from_secs(3)).await, "nobody has reacted to a pause of three seconds");
+
+    let mut told = settings(INSTANCE);
+    told["dead-time"] = json!({"active": "700ms", "standby": "5s"});
+    let told = Driven::new(&daemons, told).await;
+    assert_eq!((ask(&told, Role::Active).await, ask(&told, Role::Standby).await), (Some(700), Some(5_000)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_driver_that_the_inventory_describes_does_it_too() {
     let daemons = Daemons::start("command", "");
     fs::write(daemons.file(0, "one"), "1\n").unwrap();
@@ -297,6 +333,8 @@ async fn a_driver_that_the_inventory_describes_does_it_too() {
     });
     let driven = Driven::by("command", &daemons, settings.clone()).await;
     driven.wait_for(Role::Active, Role::Standby).await;
+    let dead = driven.driver.dead_time(&driven.lane, &session("a"), Role::Standby).await.unwrap();
+    assert!(matches!(&dead, Err(Error::NotFound(why)) if why.contains("dead-time")), "{dead:?}");
     driven.switchover("a", "b").await.unwrap();
     driven.wait_for(Role::Standby, Role::Active).await;
     // There is no such file at b: that it failed is no proof that nothing happened.

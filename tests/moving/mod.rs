@@ -5,6 +5,7 @@
 mod interrupted;
 mod journal;
 mod loaded;
+mod margins;
 mod resumed;
 mod stale;
 mod starts;

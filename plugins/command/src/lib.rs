@@ -11,7 +11,7 @@ leapfrog_plugin::driver! {
 
 use std::sync::OnceLock;
 
-use bindings::Place;
+use bindings::{DeadTime, Place};
 use leapfrog_plugin::driver::*;
 
 mod roles;
@@ -41,6 +41,7 @@ impl Guest for Command {
         overlap: Option<u64>,
         settled: Option<Vec<String>>,
         settled_pattern: Option<String>,
+        dead_time: Option<DeadTime>,
     ) -> Result<(), String> {
         let new = Settings::new(Written {
             query,
@@ -56,6 +57,7 @@ impl Guest for Command {
             overlap: overlap.unwrap_or(0),
             settled,
             settled_pattern,
+            dead_time: dead_time.map(|told| (told.active, told.standby)),
         })?;
         SETTINGS.set(new).map_err(|_| "they were given twice".to_owned())
     }
@@ -108,6 +110,18 @@ impl Driver for Command {
         }
         // No proof that nothing happened: with some tools it goes on after they give up.
         Err(Error::Unknown(format!("the switch on {server} ended with {}", shown(&output))))
+    }
+
+    fn dead_time(_session: &Session, role: Role) -> Result<Option<u64>, Error> {
+        let Some((active, standby)) = settings()?.written.dead_time else {
+            return Err(Error::NotFound(
+                "the settings of driver command do not say it (hint: `driver.with.dead-time`)".into(),
+            ));
+        };
+        Ok(match role {
+            Role::Standby | Role::Witness => standby,
+            Role::Active | Role::Unknown => Some(active),
+        })
     }
 
     fn unsettled(session: &Session) -> Result<Vec<String>, Error> {

@@ -26,6 +26,9 @@ pub struct Written {
     pub overlap: u64,
     pub settled: Option<Vec<String>>,
     pub settled_pattern: Option<String>,
+    /// Milliseconds that a member may be paused while it is active, and while it is standby
+    /// (`None`: for ever); `None`: it is not known.
+    pub dead_time: Option<(u64, Option<u64>)>,
 }
 
 /// Checked.
@@ -58,6 +61,11 @@ impl Settings {
             if written.settled_pattern.is_none() {
                 return Err("`settled` needs `settled-pattern`, which says what it prints at rest".into());
             }
+        }
+        if matches!(written.dead_time, Some((0, _) | (_, Some(0)))) {
+            return Err(
+                "a `dead-time` of 0 would bear no pause at all; leave `standby` out if nothing reacts".into(),
+            );
         }
         let roles = [Some(&written.active), Some(&written.standby), written.witness.as_ref()];
         let patterns = roles.into_iter().chain([written.settled_pattern.as_ref()]).flatten();
@@ -127,6 +135,7 @@ pub mod tests {
             overlap: 0,
             settled: None,
             settled_pattern: None,
+            dead_time: None,
         }
     }
 
@@ -135,7 +144,9 @@ pub mod tests {
         let good = written(&["role"], "^master$", "^slave$");
         assert!(Settings::new(good.clone()).is_ok_and(|s| !s.reports_all));
         let pair = |a: &str, b: &str| vec![(a.to_owned(), "x".to_owned()), (b.to_owned(), "y".to_owned())];
-        let cases: [(Written, &str); 12] = [
+        let cases: [(Written, &str); 14] = [
+            (Written { dead_time: Some((0, None)), ..good.clone() }, "dead-time"),
+            (Written { dead_time: Some((1_000, Some(0))), ..good.clone() }, "dead-time"),
             (Written { query: vec![], ..good.clone() }, "`query` is an empty"),
             (Written { switch: vec!["a b".into()], ..good.clone() }, "no shell"),
             (Written { active: "(".into(), ..good.clone() }, "not a regular expression"),

@@ -15,6 +15,7 @@ leapfrog_plugin::driver! {
 
 use std::sync::OnceLock;
 
+use bindings::DeadTime;
 use leapfrog_plugin::driver::*;
 
 mod ask;
@@ -43,8 +44,11 @@ impl Guest for Keepalived {
         raise: Option<u32>,
         overlap: Option<u64>,
         json_signal: Option<u32>,
+        dead_time: Option<DeadTime>,
     ) -> Result<(), String> {
         let new = Settings::new(instance, track_file, pid_file, state_file, raise, overlap, json_signal)?;
+        let told = dead_time.map_or((None, None), |told| (told.active, told.standby));
+        let new = new.with_dead_times(told.0, told.1)?;
         SETTINGS.set(new).map_err(|_| "they were given twice".to_owned())
     }
 }
@@ -82,6 +86,26 @@ impl Driver for Keepalived {
             session.server()
         );
         Ok(())
+    }
+
+    fn dead_time(session: &Session, role: Role) -> Result<Option<u64>, Error> {
+        let settings = settings()?;
+        match role {
+            // A backup that is paused hears nothing; when it is back, it hears the master again.
+            Role::Standby | Role::Witness => Ok(settings.dead_standby),
+            Role::Active | Role::Unknown if settings.dead_active.is_some() => Ok(settings.dead_active),
+            Role::Active | Role::Unknown => {
+                let read = ask::state(session, settings)?
+                    .map_err(|problem| Error::Unreachable(format!("{}: {problem}", session.server())))?;
+                match read.borne() {
+                    Some(ms) => Ok(Some(ms)),
+                    None => Err(Error::NotFound(format!(
+                        "keepalived on {} does not say its advertisement interval (hint: say it under `driver.with.dead-time.active`)",
+                        session.server()
+                    ))),
+                }
+            }
+        }
     }
 
     fn unsettled(session: &Session) -> Result<Vec<String>, Error> {

@@ -25,8 +25,25 @@ pub struct Instance {
     pub effective_priority: Option<i64>,
     pub nopreempt: Option<bool>,
     pub vipset: Option<bool>,
+    /// Seconds between its adverts, in whatever form: only [`Instance::borne`] needs it.
+    pub adver_int: Option<Value>,
     #[serde(default)]
     pub vips: Vec<String>,
+}
+
+/// A backup waits for three adverts and a skew (RFC 5798, 6.1: below one interval, and almost
+/// none of it at a high priority).
+const MISSED: f64 = 3.0;
+
+impl Instance {
+    /// Milliseconds that it may be paused as master. A pause that begins right before an advert
+    /// was due has one interval less than the backup waits for; the skew is not counted.
+    pub fn borne(&self) -> Option<u64> {
+        let interval = self.adver_int.as_ref()?.as_f64()?;
+        // A version that cuts 0.5 s to 0 says nothing; one that cuts 1.5 to 1 errs to the safe side.
+        let ms = (interval * (MISSED - 1.0) * 1_000.0).floor();
+        (ms >= 1.0 && ms <= 1e9).then_some(ms as u64)
+    }
 }
 
 #[derive(Deserialize)]
@@ -117,6 +134,20 @@ mod tests {
         assert_eq!(role(&whole(TWO, "VI_2")), Ok(Role::Active));
         let master = whole(MASTER_TEXT, "VI_1");
         assert_eq!((master.base_priority, master.effective_priority), (Some(250), Some(250)));
+    }
+
+    #[test]
+    fn a_master_bears_two_of_its_intervals() {
+        let master = whole(MASTER_TEXT, "VI_1");
+        assert_eq!(master.borne(), Some(2_000));
+        let every = |said| Instance { adver_int: said, ..master.clone() }.borne();
+        assert_eq!(every(Some(serde_json::json!(0.5))), Some(1_000));
+        // VRRP's least is 10 ms.
+        assert_eq!(every(Some(serde_json::json!(0.01))), Some(20));
+        for nothing in [serde_json::json!(0), serde_json::json!(-1), serde_json::json!("1"), Value::Null] {
+            assert_eq!(every(Some(nothing)), None);
+        }
+        assert_eq!(every(None), None);
     }
 
     #[test]

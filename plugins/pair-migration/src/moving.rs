@@ -222,13 +222,25 @@ impl<'a> Move<'a> {
     /// The roles swap: the point of no return.
     pub fn switch_to_one_that_has_moved(&mut self, active: &str) -> Result<String, Stop> {
         self.ask(active)?;
-        // An answer may have taken days.
+        self.can_follow(active)?;
+        // An answer may have taken days, and so may the first copy.
         self.settle(active)?;
         let next = self.standby_at_destination(active)?.ok_or_else(|| {
             self.stopped(Stop::NeedsAPerson(format!("no standby member is on {}", self.to)))
         })?;
         self.switch(active, &next)?;
         Ok(next)
+    }
+
+    /// Right before the point of no return: whether the one that is active now can still move
+    /// after the others. If not, everything can still go back.
+    fn can_follow(&self, active: &str) -> Result<(), Stop> {
+        run::step(&format!("see whether {active} can still follow"));
+        let member = self.member(active)?;
+        let found = member.vm.preflight(self.destination, self.migrate_options());
+        let found = found.doing(format_args!("{active} could not follow"));
+        found.map_err(|e| self.stopped(e.into()))?;
+        Ok(())
     }
 
     fn ask(&self, active: &str) -> Result<(), Stop> {

@@ -180,6 +180,19 @@ impl DriverPlugin {
         lane.bracket(Function::DriverSwitchover, standby.server.as_str(), &with, inside).await
     }
 
+    /// Ask how long the member behind `session` may be paused while it has `role`; `None`: for
+    /// ever.
+    pub async fn dead_time(&self, lane: &Lane, session: &Session, role: Role) -> Answer<Option<u64>> {
+        let to = session.clone();
+        let inside = self.ask(lane, |store, driver| {
+            Box::pin(async move {
+                let handle = lend(store, &to)?;
+                driver.leapfrog_runner_driver().call_dead_time(store, handle, role).await
+            })
+        });
+        lane.bracket(Function::DriverDeadTime, session.server.as_str(), &role, inside).await
+    }
+
     /// Ask what of a server has not come to rest.
     pub async fn unsettled(&self, lane: &Lane, session: &Session) -> Answer<Vec<String>> {
         let to = session.clone();

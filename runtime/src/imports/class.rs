@@ -66,6 +66,7 @@ functions! {
     DriverRoles       "driver.roles"       Read,
     DriverSwitchover  "driver.switchover"  Once,
     DriverUnsettled   "driver.unsettled"   Read,
+    DriverDeadTime    "driver.dead-time"   Read,
     TimeSleep         "time.sleep"         Wait,
     LogNote           "log.note"           Read,
     RunStep           "run.step"           Read,

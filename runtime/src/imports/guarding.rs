@@ -72,6 +72,15 @@ pub async fn stop(
 }
 
 impl Guard<'_> {
+    pub fn pair(&self) -> &PairName {
+        &self.pair
+    }
+
+    /// The member.
+    pub fn server(&self) -> &ServerName {
+        &self.server
+    }
+
     /// Watch until the copy's end; look `at_once` where nobody has watched before. A copy of a member that has become active is aborted; how it
     /// ended is what its end says.
     pub async fn over(

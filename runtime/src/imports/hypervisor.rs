@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
-use super::{COPY_LANE, Function, PluginState, call::MAX_CALLS, handles, migrating};
+use super::{COPY_LANE, Function, PluginState, call::MAX_CALLS, handles, migrating, preflight};
 use crate::{
     engine::{
         LimitExceeded,
@@ -59,10 +59,9 @@ impl HostVm for PluginState {
         self.called = true;
         let vm = self.table.get(&vm)?.0.clone();
         let destination = self.table.get(&destination)?.0.clone();
-        let context = self.lane.context().clone();
-        let look = migrating::preflight(&context, &vm, &destination, &options);
+        let inside = preflight::preflight(&self.lane, &vm, &destination, &options);
         let with = (&destination, &options);
-        self.lane.call(Function::VmPreflight, vm.as_str(), &with, look).await
+        self.lane.bracket(Function::VmPreflight, vm.as_str(), &with, inside).await
     }
 
     async fn migrate(

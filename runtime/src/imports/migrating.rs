@@ -12,11 +12,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use super::{Context, Function, call::Lane, guarding, starving, tuning::Tuner};
+use super::{Context, Function, bearing, call::Lane, guarding, starving, tuning::Tuner};
 use crate::{
     clock::Clock,
     engine::bindings::{
-        hypervisor::{Estimate, MigrateOptions, MigrationEnd, MigrationFigures, MigrationProgress},
+        hypervisor::{MigrateOptions, MigrationEnd, MigrationFigures, MigrationProgress},
         types::Error,
     },
     model::{MachineName, VmName, VmState},
@@ -118,12 +118,12 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// Where a VM runs, if it runs on exactly one machine and nothing moves it.
-enum Whereabouts {
+pub(super) enum Whereabouts {
     RunsOn(MachineName, String),
     AlreadyThere,
 }
 
-async fn whereabouts(
+pub(super) async fn whereabouts(
     context: &Context,
     vm: &VmName,
     destination: &MachineName,
@@ -172,7 +172,7 @@ async fn whereabouts(
     }
 }
 
-fn request(
+pub(super) fn request(
     context: &Context,
     vm: &VmName,
     uuid: String,
@@ -189,39 +189,13 @@ fn request(
         destination: destination.clone(),
         options: providers::MigrateOptions {
             max_pause: asked(options.max_pause).or_else(|| declared.and_then(|d| d.max_pause)),
+            max_pause_limit: declared.and_then(|d| d.max_pause_limit),
+            dead_time: None,
             bandwidth: options.bandwidth.or_else(|| declared.and_then(|d| d.bandwidth)),
             timeout: Some(asked(options.timeout).unwrap_or(DEFAULT_TIMEOUT)),
             beside: 0,
             measure: false,
         },
-    }
-}
-
-pub async fn preflight(
-    context: &Context,
-    vm: &VmName,
-    destination: &MachineName,
-    options: &MigrateOptions,
-) -> Result<Estimate, Error> {
-    match whereabouts(context, vm, destination).await? {
-        Whereabouts::AlreadyThere => {
-            Ok(Estimate { source: destination.to_string(), memory: 0, storage: 0, notes: vec![] })
-        }
-        Whereabouts::RunsOn(source, uuid) => {
-            let mut request = request(context, vm, uuid, source.clone(), destination, options);
-            request.options.beside = context.promised(destination, vm);
-            let found = context.world.hypervisor.preflight(&request).await?;
-            context.promise(destination, vm, found.memory);
-            if !found.definition_diff.is_empty() {
-                context.facts.definition_changes(vm, &found.definition_diff);
-            }
-            Ok(Estimate {
-                source: source.to_string(),
-                memory: found.memory,
-                storage: found.storage,
-                notes: found.notes,
-            })
-        }
     }
 }
 
@@ -386,7 +360,7 @@ impl Looking {
     }
 }
 
-type Accepted = oneshot::Receiver<Result<(), ProviderError>>;
+type Accepted = oneshot::Receiver<Result<(), Error>>;
 
 /// Begin it, or find it again, and watch it to its end, in the background: whoever asks may be
 /// gone before the hypervisor has answered, when a step is cancelled or out of time. What was
@@ -405,6 +379,16 @@ fn follow(
     let (watching, side) = (context.clone(), side.clone());
     context.follows(&request.vm);
     context.spawn(async move {
+        let mut request = request;
+        let looks = side.beside(&format!("bears~{}", watching.journal.epoch()));
+        let vm = request.vm.clone();
+        match bearing::bounded(&looks, &vm, abort_if_active, &mut request.options).await {
+            Ok(Ok(_)) => {}
+            // What goes on already goes on without it.
+            _ if again.is_some() => request.options.max_pause_limit = None,
+            Ok(Err(error)) => return drop(accept.send(Err(error))),
+            Err(error) => return drop(accept.send(Err(Error::Failed(format!("{error:#}"))))),
+        }
         let job = match &again {
             None => watching.world.hypervisor.migrate(&request).await.map(|job| Ok(Arc::from(job))),
             Some(looking) => looking.found(&side, abort_if_active).await,
@@ -427,7 +411,7 @@ fn follow(
                 watching.facts.migration_goes_on(&request);
                 end
             }
-            Err(error) if again.is_none() => return drop(accept.send(Err(error))),
+            Err(error) if again.is_none() => return drop(accept.send(Err(error.into()))),
             Err(error) => {
                 // The VM was at the source and nothing moved it; now it could not be begun.
                 drop(accept.send(Ok(())));
@@ -476,8 +460,7 @@ async fn watch_job(
     job: &dyn Migration,
 ) -> providers::MigrationEnd {
     let clock = context.world.clock;
-    let limit = context.inventory.vms.get(&request.vm).and_then(|vm| vm.max_pause_limit);
-    let mut tuner = Tuner::new(request.options.max_pause, limit);
+    let mut tuner = Tuner::new(request.options.max_pause, request.options.max_pause_limit);
     let give_up = clock.now() + request.options.timeout.unwrap_or(DEFAULT_TIMEOUT) + GRACE;
     loop {
         match job.wait(PROGRESS_EVERY).await {

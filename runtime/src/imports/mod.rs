@@ -3,6 +3,7 @@
 //! Every one of them goes through [`call::Lane::call`], the one door. Nothing here knows how a
 //! provider does what it does, nor what a step is.
 
+mod bearing;
 pub mod call;
 mod class;
 mod cluster;
@@ -15,6 +16,7 @@ mod hypervisor;
 mod login;
 mod migrating;
 mod pairs;
+mod preflight;
 pub mod replay;
 mod run;
 mod starving;

@@ -129,7 +129,7 @@ fn unknown(server: &ServerName, problem: &str) -> MemberRole {
     MemberRole { server: server.to_string(), role: Role::Unknown, problem: Some(problem.to_owned()) }
 }
 
-fn told(role: Role) -> model::Role {
+pub(super) fn told(role: Role) -> model::Role {
     match role {
         Role::Active => model::Role::Active,
         Role::Standby => model::Role::Standby,

@@ -216,7 +216,8 @@ pub(super) fn estimate(planned: &PlannedMove) -> Estimate {
         storage: planned.found.storage,
         duration: planned.duration(),
         max_pause: planned.request.options.max_pause,
-        max_pause_limit: None,
+        max_pause_limit: planned.request.options.max_pause_limit,
+        dead_time: planned.request.options.dead_time,
         expected_pause: planned.found.expected_pause,
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Effect, Estimate, Look, PlannedMove, Start, commands,
+    Effect, Look, PlannedMove, Start, commands,
     make::{estimate, role_of},
 };
 use crate::{
@@ -63,8 +63,7 @@ impl<'a> Here<'a> {
             .collect();
         let roles = if roles.is_empty() { String::new() } else { format!(" ({})", roles.join(", ")) };
         effect.what = format!("move {vm}{roles} from {from} to {to}");
-        let limit = self.inventory.vms.get(&vm).and_then(|declared| declared.max_pause_limit);
-        effect.estimate = Some(Estimate { max_pause_limit: limit, ..estimate(planned) });
+        effect.estimate = Some(estimate(planned));
         effect.commands = commands::migrate(self.inventory, planned);
         effect.notes.clone_from(&planned.found.notes);
         if !planned.found.definition_diff.is_empty() {

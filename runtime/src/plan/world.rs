@@ -54,7 +54,9 @@ impl Hypervisor for Machines {
     /// Nothing is told to anybody: what would be, is remembered.
     async fn migrate(&self, request: &MigrationRequest) -> Result<Box<dyn Migration>> {
         // As the real one, which looks once more right before.
-        let found = self.preflight(request).await?;
+        let mut asked = request.clone();
+        asked.options.measure = request.options.dead_time.is_some();
+        let found = self.preflight(&asked).await?;
         let planned = self.overlay.moves(request, found);
         Ok(Box::new(Done {
             bytes: planned.found.memory.saturating_add(planned.found.storage),

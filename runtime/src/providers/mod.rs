@@ -90,6 +90,13 @@ impl Presence {
 pub struct MigrateOptions {
     /// The longest pause that the hypervisor may plan for the last phase; its default if `None`.
     pub max_pause: Option<Duration>,
+    /// How far `max_pause` may be raised for a copy that does not converge; not at all if `None`.
+    #[serde(default)]
+    pub max_pause_limit: Option<Duration>,
+    /// How long the guest may be paused before the middleware in it reacts. What is planned is
+    /// bounded by it already; `None`: a pause triggers nothing, or nobody knows.
+    #[serde(default)]
+    pub dead_time: Option<Duration>,
     /// Bytes per second; unlimited if `None`.
     pub bandwidth: Option<u64>,
     /// The copy is aborted when it is not over by then.

@@ -34,6 +34,8 @@ pub(super) fn json(state: &WorldState, name: &ServerName) -> String {
         .into_iter()
         .collect();
     let master_priority = if holds { 0 } else { state.effective_priority(&pair.leader) };
+    // As many adverts as a real one waits for. Its skew is left out.
+    let interval = pair.dead_time as f64 / 3e6;
     let document = json!([{
         "data": {
             "iname": pair.instance, "dont_track_primary": 0, "skip_check_adv_addr": 0, "strict_mode": 0,
@@ -43,7 +45,7 @@ pub(super) fn json(state: &WorldState, name: &ServerName) -> String {
             "garp_lower_prio_delay": 5, "garp_lower_prio_rep": 5, "lower_prio_no_advert": 0,
             "higher_prio_send_advert": 0, "vrid": 51, "base_priority": server.priority,
             "effective_priority": state.effective_priority(name), "vipset": holds,
-            "promote_secondaries": false, "adver_int": 1, "master_adver_int": 1, "accept": 1,
+            "promote_secondaries": false, "adver_int": interval, "master_adver_int": interval, "accept": 1,
             "nopreempt": false, "preempt_delay": 0, "state": number(role), "wantstate": number(role),
             "version": 2, "smtp_alert": false, "notify_deleted": false, "vips": vips, "auth_type": 0
         },

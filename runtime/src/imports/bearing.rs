@@ -1,0 +1,214 @@
+//! What a pause of the member in a VM may be: its driver knows when the middleware reacts, and a
+//! copy stays well below that, or is not begun.
+//!
+//! It looks and judges, and begins nothing. What it bounds is a note, not a call.
+
+use std::time::Duration;
+
+use super::{
+    Context,
+    call::Lane,
+    guarding,
+    handles::Session,
+    pairs::{self, told},
+};
+use crate::{
+    engine::bindings::types::{Error, Role},
+    model::{ServerName, VmName},
+    providers::{MigrateOptions, Preflight, pause},
+    report::{bytes, duration},
+};
+
+type Answer<T> = wasmtime::Result<Result<T, Error>>;
+
+/// Of the dead time so much may be planned: half. The other half is for what no hypervisor counts
+/// (its devices stop and start in 10 to 100 ms) and for a last pass that is slower than the ones
+/// before it: the planned pause "may be exceeded", as Nova's documentation says of the same option.
+const PLANNED_SHARE: u32 = 2;
+
+/// A member, and what it bears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearing {
+    pub server: ServerName,
+    /// The role that it has, or will have, while its VM is copied.
+    pub role: Role,
+    /// `None`: a pause triggers nothing, or nobody knows.
+    pub dead_time: Option<Duration>,
+}
+
+/// Ask the driver about the member in a VM; `None` for a VM with no member of a pair that the run
+/// was handed.
+///
+/// `guarded`: its copy is aborted if it becomes active, so it is only ever paused as standby.
+/// Otherwise the role is read now, and unknown counts as active.
+pub async fn of(lane: &Lane, vm: &VmName, guarded: bool) -> Answer<Option<Bearing>> {
+    let context = lane.context();
+    let Some(guard) = guarding::guard_of(context, vm) else { return Ok(Ok(None)) };
+    let (pair, server) = (guard.pair(), guard.server());
+    let role = if guarded {
+        Role::Standby
+    } else {
+        let read = pairs::read_roles(lane, pair).await?.unwrap_or_default();
+        let own = read.iter().find(|member| member.server == server.as_str()).map(|member| member.role);
+        match own {
+            Some(role @ (Role::Standby | Role::Witness)) => role,
+            Some(Role::Active | Role::Unknown) | None => Role::Active,
+        }
+    };
+    let driver = match pairs::driver(context, pair) {
+        Ok(driver) => driver,
+        Err(error) => return Ok(Err(error)),
+    };
+    let session = Session { server: server.clone(), closed: None };
+    let bearing = |dead_time| Bearing { server: server.clone(), role, dead_time };
+    Ok(match driver.dead_time(&lane.beside(server.as_str()), &session, role).await? {
+        Ok(ms) => Ok(Some(bearing(ms.map(Duration::from_millis)))),
+        Err(Error::NotFound(why)) => {
+            let role = told(role);
+            let text =
+                format!("how long {server} may be paused as {role} is not known, and not judged: {why}");
+            context.facts.note_once(true, &text);
+            Ok(Some(bearing(None)))
+        }
+        Err(error) => Err(error),
+    })
+}
+
+impl Bearing {
+    /// The longest pause that may be planned.
+    pub fn margin(&self) -> Option<Duration> {
+        self.dead_time.map(|dead| dead / PLANNED_SHARE)
+    }
+
+    /// Keep the planned pause, and how far it may be raised, within the margin; says so if that
+    /// changes what was asked for.
+    pub fn bound(&self, vm: &VmName, options: &mut MigrateOptions) -> Option<String> {
+        options.dead_time = self.dead_time;
+        let (dead, margin) = self.dead_time.zip(self.margin())?;
+        options.max_pause_limit = options.max_pause_limit.map(|limit| limit.min(margin));
+        let planned = options.max_pause.unwrap_or(pause::DEFAULT_MAX_PAUSE);
+        if planned <= margin {
+            return None;
+        }
+        options.max_pause = Some(margin);
+        Some(format!(
+            "the pause of {vm} may be planned as {} at most instead of {}: a pause of {}, {}, of {} makes its \
+             middleware react",
+            duration(margin),
+            duration(planned),
+            self.server,
+            told(self.role),
+            duration(dead)
+        ))
+    }
+
+    /// Refuse a copy whose last phase is expected to be longer than the margin.
+    ///
+    /// # Errors
+    /// The figures, and what can be done about it. Nothing was changed.
+    pub fn judge(&self, vm: &VmName, found: &Preflight, bandwidth: Option<u64>) -> Result<(), Error> {
+        let Some(((dead, margin), expected)) = self.dead_time.zip(self.margin()).zip(found.expected_pause)
+        else {
+            return Ok(());
+        };
+        if expected <= margin {
+            return Ok(());
+        }
+        let writes = found.dirty_rate.map(|rate| format!(" (its guest writes {}/s)", bytes(rate)));
+        let faster = match bandwidth {
+            Some(cap) => format!("allow its copy more than {}/s", bytes(cap)),
+            None => "give its copy a faster link".to_owned(),
+        };
+        Err(Error::Refused(format!(
+            "{vm} would be paused for about {} at the end of its copy{}, and the middleware reacts when {}, {}, is \
+             paused for {}: half of that is allowed (hint: {faster}, move it when its guest writes less, or \
+             let the middleware wait longer)",
+            duration(expected),
+            writes.unwrap_or_default(),
+            self.server,
+            told(self.role),
+            duration(dead)
+        )))
+    }
+}
+
+/// Bound the options of a copy, and say so once.
+pub async fn bounded(
+    lane: &Lane,
+    vm: &VmName,
+    guarded: bool,
+    options: &mut MigrateOptions,
+) -> Answer<Option<Bearing>> {
+    let bearing = match of(lane, vm, guarded).await? {
+        Ok(Some(bearing)) => bearing,
+        other => return Ok(other),
+    };
+    if let Some(text) = bearing.bound(vm, options) {
+        said(lane.context(), &text);
+    }
+    Ok(Ok(Some(bearing)))
+}
+
+fn said(context: &Context, text: &str) {
+    context.facts.note_once(false, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bears(dead_ms: Option<u64>) -> Bearing {
+        Bearing { server: "sip-1".into(), role: Role::Standby, dead_time: dead_ms.map(Duration::from_millis) }
+    }
+
+    fn ms(ms: u64) -> Option<Duration> {
+        Some(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn what_is_planned_stays_within_half_of_the_dead_time() {
+        let asked = |pause, limit| MigrateOptions {
+            max_pause: pause,
+            max_pause_limit: limit,
+            ..MigrateOptions::default()
+        };
+        let mut options = asked(ms(5_000), ms(9_000));
+        let note = bears(Some(2_000)).bound(&"sip-1".into(), &mut options).expect("it is told");
+        assert!(note.contains("1.0 s at most instead of 5.0 s") && note.contains("standby"), "{note}");
+        assert_eq!(
+            (options.max_pause, options.max_pause_limit, options.dead_time),
+            (ms(1_000), ms(1_000), ms(2_000))
+        );
+
+        // The hypervisor's own default counts as what was asked for.
+        let mut options = asked(None, None);
+        assert!(bears(Some(400)).bound(&"sip-1".into(), &mut options).is_some());
+        assert_eq!(options.max_pause, ms(200));
+        let mut options = asked(None, ms(400));
+        assert_eq!(bears(Some(600)).bound(&"sip-1".into(), &mut options), None);
+        assert_eq!((options.max_pause, options.max_pause_limit), (None, ms(300)));
+        // What triggers nothing bounds nothing.
+        let mut options = asked(ms(5_000), ms(9_000));
+        assert_eq!(bears(None).bound(&"sip-1".into(), &mut options), None);
+        assert_eq!(options, asked(ms(5_000), ms(9_000)));
+    }
+
+    #[test]
+    fn an_expected_pause_beyond_it_is_refused_with_the_figures() {
+        let found =
+            |pause| Preflight { expected_pause: pause, dirty_rate: Some(300 << 20), ..Preflight::default() };
+        let judge = |dead, pause| bears(dead).judge(&"vm".into(), &found(pause), Some(100 << 20));
+        let Err(Error::Refused(why)) = judge(Some(2_000), ms(1_001)) else { panic!("it is too long") };
+        for part in [
+            "vm would be paused for about 1.0 s",
+            "300.0 MiB/s",
+            "sip-1, standby",
+            "2.0 s",
+            "more than 100.0 MiB/s",
+        ] {
+            assert!(why.contains(part), "{part:?} is missing: {why}");
+        }
+        assert!(judge(Some(2_000), ms(1_000)).is_ok());
+        assert!(judge(None, ms(100_000)).is_ok() && judge(Some(1), None).is_ok());
+    }
+}
