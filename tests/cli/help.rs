@@ -48,8 +48,7 @@ fn no_verb_is_forgotten_here() {
 fn the_exit_codes_are_those_that_the_help_tells() {
     let help = with_args(["--help"]).exits(0);
     let help = help.out.split_whitespace().collect::<Vec<_>>().join(" ");
-    let told =
-        "Exit codes: 0 done; 1 failed; 2 refused, nothing was touched; 3 a person must decide; 4 cancelled.";
+    let told = "Exit codes: 0 done; 1 failed; 2 refused, nothing was touched; 3 a person must decide, or the run waits; 4 cancelled.";
     assert!(help.contains(told), "{help}");
     // 1, 3 and 4 are seen where runs fail, are unknown or cancelled (tests/moving); here the
     // other two, and what the command line itself refuses.

@@ -58,19 +58,22 @@ fn that_waits(time: &str, speed: u32) -> Simulated {
 
 const RUN: [&str; 4] = ["run", "rest.yaml", "-I", "inventory.yaml"];
 
-fn newest(sim: &Simulated) -> serde_json::Value {
+pub(super) fn newest(sim: &Simulated) -> serde_json::Value {
     sim.verb(&["list", "-n", "1", "--json"]).exits(0).json().swap_remove(0)
 }
 
 /// As if what has happened so far had happened so much earlier.
-fn earlier(sim: &Simulated, time: Duration) {
+pub(super) fn earlier(sim: &Simulated, time: Duration) {
     let database = Connection::open(sim.store().join("leapfrog.db")).unwrap();
     for (table, column) in [("journal", "at"), ("run", "wake"), ("run", "parked")] {
         let mut statement = database
             .prepare(&format!("SELECT rowid_of, was FROM (SELECT run_id AS rowid_of, {column} AS was FROM {table} WHERE {column} IS NOT NULL)"))
             .unwrap();
-        let rows: Vec<(String, String)> =
-            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+        let rows: Vec<(String, String)> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
         for (id, was) in rows {
             let now = was.parse::<jiff::Timestamp>().unwrap().checked_sub(time).unwrap().to_string();
             database
@@ -125,7 +128,8 @@ fn whoever_watches_wakes_a_run_at_its_time() {
 fn a_wait_whose_runner_died_is_not_begun_again() {
     let sim = that_waits("3h", 8);
     // Somebody is there, so it is not left in the store.
-    let died: Ran = run(sim.leapfrog().args(RUN).arg("--yes").env("LEAPFROG_KILL", "after:begin:time.sleep:1"));
+    let died: Ran =
+        run(sim.leapfrog().args(RUN).arg("--yes").env("LEAPFROG_KILL", "after:begin:time.sleep:1"));
     assert_eq!(died.code, None, "{died}");
     earlier(&sim, Duration::from_secs(1400));
     sim.verb(&["resume", "--all", "--yes"]).exits(0).says("Done");
@@ -143,7 +147,7 @@ fn second(sim: &Simulated, wait: &str) -> Running {
 fn a_run_can_wait_for_the_locks_of_another_one_and_not_for_ever() {
     let sim = Simulated::with(&Setup::long_copies());
     let first = sim.begin_to_move(&[]);
-    second(&sim, "--wait=1s").wait().exits(2).says("waits: sip-1 is locked by run").warns("is locked by run");
+    second(&sim, "--wait=1s").wait().exits(2).says("waits: sip-").warns("is locked by run");
     let waits = second(&sim, "--wait");
     // It has nothing yet, and there is no run of it.
     std::thread::sleep(Duration::from_millis(1500));
@@ -152,7 +156,7 @@ fn a_run_can_wait_for_the_locks_of_another_one_and_not_for_ever() {
     first.wait().exits(4);
     sim.wait_for(|sim| sim.effects().0 == 2);
     waits.signal("INT");
-    waits.wait().exits(4).says("waits: sip-1 is locked by run");
+    waits.wait().exits(4).says("is locked by run");
     let stopped = sim.begin_to_move(&[]);
     let waits = second(&sim, "--wait=5m");
     std::thread::sleep(Duration::from_millis(500));

@@ -62,7 +62,7 @@ impl Start {
     pub(super) fn new(request: &Request, report: &Report, uuids: &BTreeMap<VmName, String>) -> Self {
         let plugins = request.checked.plugins().map(|plugin| {
             let path = std::path::absolute(&plugin.path).unwrap_or_else(|_| plugin.path.clone());
-            (plugin.name.clone(), Pinned { digest: plugin.digest.clone(), path })
+            (pin(&plugin.name), Pinned { digest: plugin.digest.clone(), path })
         });
         Self {
             report: report.clone(),
@@ -80,6 +80,14 @@ impl Start {
 
     pub(super) fn to_json(&self) -> String {
         serde_json::json!(self).to_string()
+    }
+}
+
+/// What `uses:` says, for whoever goes on in another folder: a path is made whole.
+fn pin(uses: &str) -> String {
+    match std::path::absolute(uses) {
+        Ok(path) if uses.contains('/') => path.to_string_lossy().into_owned(),
+        _ => uses.to_owned(),
     }
 }
 
@@ -173,10 +181,10 @@ impl Saved {
     /// The plugins' bytes are part of the run.
     pub(super) fn same_plugins(&self, id: &RunId, checked: &Checked) -> Result<(), Refusal> {
         let other = checked.plugins().find(|plugin| {
-            self.plugins.get(&plugin.name).is_none_or(|pinned| pinned.digest != plugin.digest)
+            self.plugins.get(&pin(&plugin.name)).is_none_or(|pinned| pinned.digest != plugin.digest)
         });
         let Some(plugin) = other else { return Ok(()) };
-        let was = self.plugins.get(&plugin.name).map_or("none", |pinned| pinned.digest.as_str());
+        let was = self.plugins.get(&pin(&plugin.name)).map_or("none", |pinned| pinned.digest.as_str());
         Err(Diagnostic::new(format!(
             "run {id} began with another plugin {}: sha256:{was}; {} has sha256:{}",
             plugin.name,
@@ -202,9 +210,8 @@ pub async fn locked_vms(store: &dyn Store, id: &RunId) -> Result<Vec<(String, St
 
 fn why_it_was_left(row: &RunRow, records: &[Record]) -> Option<&'static str> {
     // A person's word is the last one, until the run goes on.
-    let answered = records
-        .last()
-        .is_some_and(|last| last.kind == Kind::Result && last.body.contains("\"run.confirm\""));
+    let answered =
+        records.last().is_some_and(|last| last.kind == Kind::Result && last.body.contains("\"run.confirm\""));
     match row.state {
         _ if answered => Some("it has waited for a person"),
         RunState::Waiting if row.wake.is_some() => Some("it has waited for its time"),
