@@ -2,6 +2,7 @@
 //!
 //! What was done is counted by the simulated world, not by the program.
 
+mod failing;
 mod interrupted;
 mod journal;
 mod loaded;

@@ -205,6 +205,16 @@ impl Simulated {
 
     /// Let simulated time pass at once: the world began earlier.
     fn time_passes(&self, time: Duration) {
+        self.edit(|world| {
+            let speed = world["speed"].as_f64().unwrap();
+            let origin = world["origin"].as_u64().unwrap();
+            let earlier = u64::try_from(time.div_f64(speed).as_micros()).unwrap();
+            world["origin"] = (origin - earlier).into();
+        });
+    }
+
+    /// Change the world's file behind everybody's back.
+    pub fn edit(&self, change: impl FnOnce(&mut Value)) {
         let lock = File::options()
             .create(true)
             .truncate(false)
@@ -213,10 +223,7 @@ impl Simulated {
         let lock = lock.unwrap();
         lock.lock().unwrap();
         let mut world: Value = serde_json::from_str(&fs::read_to_string(self.world_file()).unwrap()).unwrap();
-        let speed = world["speed"].as_f64().unwrap();
-        let origin = world["origin"].as_u64().unwrap();
-        let earlier = u64::try_from(time.div_f64(speed).as_micros()).unwrap();
-        world["origin"] = (origin - earlier).into();
+        change(&mut world);
         let new = self.store().join("world.json.new");
         fs::write(&new, world.to_string()).unwrap();
         fs::rename(new, self.world_file()).unwrap();

@@ -11,8 +11,10 @@
 //! (d) both at the destination       ─ switch back ──────→ (e), only if asked
 //! ```
 //!
+//! Its undo brings the standby home from (b), and does nothing else: the active has not left yet.
+//!
 //! What it never does: move or pause an active member; take an unknown role for standby; go on
-//! when what it sees is not what it expects; undo anything.
+//! when what it sees is not what it expects; undo anything after the roles have swapped.
 
 leapfrog_plugin::procedure! {
     path: ["../../wit", "wit"],
@@ -37,14 +39,7 @@ impl Guest for PairMigration {
         source: Option<&Machine>,
         options: Option<Options>,
     ) -> Result<Report, Stop> {
-        let options = options.unwrap_or(Options {
-            switch_back: None,
-            settle_timeout: None,
-            max_pause: None,
-            migration_timeout: None,
-            confirm: None,
-        });
-        let mut the = Move::new(pair, destination, options)?;
+        let mut the = Move::new(pair, destination, options.unwrap_or(NO_OPTIONS))?;
 
         run::step("learn where the members are and which roles they have");
         the.locate(source)?;
@@ -77,6 +72,38 @@ impl Guest for PairMigration {
         the.verify()?;
         Ok(the.report(active))
     }
+
+    fn undo_migrate_pair(
+        pair: &Pair,
+        destination: &Machine,
+        source: Option<&Machine>,
+        options: Option<Options>,
+    ) -> Result<Report, Stop> {
+        let options = Options { switch_back: None, confirm: None, ..options.unwrap_or(NO_OPTIONS) };
+        let mut the = Move::new(pair, destination, options)?;
+
+        run::step("learn what has to go home");
+        the.locate(source)?;
+        let active = the.active_now()?;
+        the.active_is_at_home(&active)?;
+        the.preflight()?;
+
+        let standbys: Vec<String> = the.standbys_to_move(&active).map(str::to_owned).collect();
+        for standby in &standbys {
+            the.leap(standby, &active)?;
+        }
+        the.settle(&active)?;
+        the.verify()?;
+        Ok(the.report(active))
+    }
 }
+
+const NO_OPTIONS: Options = Options {
+    switch_back: None,
+    settle_timeout: None,
+    max_pause: None,
+    migration_timeout: None,
+    confirm: None,
+};
 
 leapfrog_plugin::export!(PairMigration);

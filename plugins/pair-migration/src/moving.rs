@@ -111,6 +111,17 @@ impl<'a> Move<'a> {
         self.members.iter().any(|m| m.name == name && m.at != self.to)
     }
 
+    /// For an undo, which moves no active.
+    pub fn active_is_at_home(&self, active: &str) -> Result<(), Stop> {
+        if !self.must_move(active) {
+            return Ok(());
+        }
+        Err(self.stopped(Stop::NeedsAPerson(format!(
+            "{active} is active and not on {}: an undo moves no active, and swaps no roles",
+            self.to
+        ))))
+    }
+
     pub fn standbys_to_move<'m>(&'m self, active: &'m str) -> impl Iterator<Item = &'m str> {
         self.members.iter().map(|m| m.name.as_str()).filter(move |n| *n != active && self.must_move(n))
     }
@@ -306,16 +317,20 @@ impl<'a> Move<'a> {
             }
             Err(error) => return Err(self.stopped(error.into())),
         }
+        run::point_of_no_return(&format!("{to} becomes active on {}, {from} standby", next.at));
         let switchover = self.pair.switchover(&next.server).map_err(|e| self.stopped(e.into()))?;
-        self.switched(&switchover, from)?;
-        self.switchovers += 1;
+        // One that took no time was not needed: somebody else has done it.
+        if self.switched(&switchover, from)? > 0 {
+            self.switchovers += 1;
+        }
         Ok(())
     }
 
-    fn switched(&self, switchover: &Switchover, from: &str) -> Result<(), Stop> {
+    /// How long it took.
+    fn switched(&self, switchover: &Switchover, from: &str) -> Result<u64, Stop> {
         for _ in 0..TURNS {
             match switchover.wait(TURN).map_err(|e| self.stopped(e.into()))? {
-                Some(SwitchoverEnd::Completed(_)) => return Ok(()),
+                Some(SwitchoverEnd::Completed(took)) => return Ok(took),
                 Some(SwitchoverEnd::Failed(why)) => {
                     return Err(self.stopped(Stop::Failed(format!("{from} is still active: {why}"))));
                 }

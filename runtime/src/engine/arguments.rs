@@ -61,6 +61,24 @@ impl Arg {
         }
     }
 
+    /// The same with other things handed out.
+    #[must_use]
+    pub fn with_grants(&self, other: &impl Fn(&Grant) -> Grant) -> Self {
+        match self {
+            Arg::Grant(grant) => Arg::Grant(other(grant)),
+            Arg::List(args) => Arg::List(args.iter().map(|a| a.with_grants(other)).collect()),
+            Arg::Tuple(args) => Arg::Tuple(args.iter().map(|a| a.with_grants(other)).collect()),
+            Arg::Record(fields) => {
+                Arg::Record(fields.iter().map(|(name, a)| (name.clone(), a.with_grants(other))).collect())
+            }
+            Arg::Option(arg) => Arg::Option(arg.as_ref().map(|a| Box::new(a.with_grants(other)))),
+            Arg::Variant(case, arg) => {
+                Arg::Variant(case.clone(), arg.as_ref().map(|a| Box::new(a.with_grants(other))))
+            }
+            Arg::Value(value) => Arg::Value(value.clone()),
+        }
+    }
+
     /// The value to pass, with handles made by `mint`.
     pub fn lower(&self, mint: &mut impl FnMut(&Grant) -> wasmtime::Result<Val>) -> wasmtime::Result<Val> {
         Ok(match self {

@@ -452,9 +452,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sleep_that_goes_on_after_a_crash_waits_only_for_what_is_left() {
         for (ago, passed) in [(40, 40), (3600, 3600), (-3600, 0)] {
-            let began_at = Timestamp::now()
-                .checked_sub(jiff::SignedDuration::from_secs(ago))
-                .expect("in range");
+            let began_at =
+                Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(ago)).expect("in range");
             let context = testing::context(|_, _| ()).await.after_a_crash(began(began_at));
             let lane = Lane::new(Arc::new(context), "step".into());
             let clock = lane.context().world.clock;

@@ -71,9 +71,11 @@ functions! {
     LogNote           "log.note"           Read,
     RunStep           "run.step"           Read,
     RunConfirm        "run.confirm"        Wait,
+    RunPointOfNoReturn "run.point-of-no-return" Read,
     RunWaitAny        "run.wait-any"       Wait,
     MigrationEnded    "migration.ended"    Wait,
     SwitchoverEnded   "switchover.ended"   Wait,
+    StepEnded         "step.ended"         Wait,
 }
 
 impl Function {
@@ -83,7 +85,13 @@ impl Function {
         use Function::*;
         matches!(
             self,
-            MigrationWait | SwitchoverWait | RunConfirm | RunWaitAny | MigrationEnded | SwitchoverEnded
+            MigrationWait
+                | SwitchoverWait
+                | RunConfirm
+                | RunWaitAny
+                | MigrationEnded
+                | SwitchoverEnded
+                | StepEnded
         )
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
-use super::{Function, PluginState, handles, login, pairs, switching};
+use super::{Function, PluginState, handles, login, pairs, switching, undoing};
 use crate::engine::bindings::{
     cluster::{Host, HostPair, HostServer, HostSwitchover, MemberRole, Settlement, SwitchoverEnd},
     login::Output,
@@ -119,6 +119,9 @@ impl HostPair for PluginState {
         self.called = true;
         let pair = self.table.get(&pair)?.0.clone();
         let to = self.table.get(&to)?.0.clone();
+        if let Err(error) = undoing::no_switchover(self.lane.context(), &pair) {
+            return Ok(Err(error));
+        }
         match switching::start(&self.lane, &pair, &to).await? {
             Ok(task) => Ok(Ok(self.table.push(handles::Switchover(task))?)),
             Err(error) => Ok(Err(error)),

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::{Facts, replay::Replay};
+use super::{Facts, Homes, replay::Replay};
 use crate::{
     engine::DriverPlugin,
     inventory::Inventory,
@@ -57,6 +57,8 @@ pub struct Context {
     eyes: Mutex<BTreeMap<PairName, Eye>>,
     /// A plan that is being made, or that this run follows.
     plan: Option<Hand>,
+    /// What an undo may move, while a step is undone.
+    homes: Mutex<Option<Arc<Homes>>>,
     /// Nothing new may begin: a copy that is accepted from now on is told to stop.
     winding_down: AtomicBool,
 }
@@ -98,6 +100,7 @@ impl Context {
             switching: Mutex::new(BTreeSet::new()),
             eyes: Mutex::default(),
             plan: None,
+            homes: Mutex::default(),
             winding_down: AtomicBool::new(false),
         }
     }
@@ -114,6 +117,20 @@ impl Context {
     pub fn with_plan(mut self, plan: Option<Hand>) -> Self {
         self.plan = plan;
         self
+    }
+
+    /// Whether a plan is made of this run, or it follows one.
+    pub fn has_plan(&self) -> bool {
+        self.plan.is_some()
+    }
+
+    /// From now on a step is undone: nothing is moved but these VMs, each to its home.
+    pub fn undoes(&self, homes: Homes) {
+        *self.homes.lock().unwrap_or_else(|e| e.into_inner()) = Some(Arc::new(homes));
+    }
+
+    pub(super) fn homes(&self) -> Option<Arc<Homes>> {
+        self.homes.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
     /// What a plan in the making has done so far, over what the world says.
@@ -253,6 +270,11 @@ impl Context {
         if let Err(error) = self.journal.commit().await {
             tracing::debug!(%error, "the journal before the copies are stopped");
         }
+        self.abort_copies().await;
+    }
+
+    /// Ask every copy under way to stop; new ones may begin.
+    pub async fn abort_copies(&self) {
         let jobs: Vec<_> = {
             let jobs = self.jobs.lock().unwrap_or_else(|e| e.into_inner());
             jobs.iter().filter_map(Weak::upgrade).collect()

@@ -165,6 +165,13 @@ impl Facts {
         inner.tell(What::Note { level, text });
     }
 
+    /// What comes next is not undone by itself.
+    pub fn point_of_no_return(&self, what: &str) {
+        let mut inner = self.inner();
+        let text = inner.words(what);
+        inner.tell(What::PointOfNoReturn { text });
+    }
+
     /// A note that is said once a run, however often it is found.
     pub fn note_once(&self, warning: bool, text: &str) {
         let mut inner = self.inner();

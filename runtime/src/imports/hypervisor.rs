@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
-use super::{COPY_LANE, Function, PluginState, call::MAX_CALLS, handles, migrating, preflight};
+use super::{COPY_LANE, Function, PluginState, call::MAX_CALLS, handles, migrating, preflight, undoing};
 use crate::{
     engine::{
         LimitExceeded,
@@ -74,12 +74,19 @@ impl HostVm for PluginState {
         let vm = self.table.get(&vm)?.0.clone();
         let destination = self.table.get(&destination)?.0.clone();
         let context = self.lane.context().clone();
+        if let Err(error) = undoing::check(&context, &vm, &destination, &options) {
+            return Ok(Err(error));
+        }
         let mut begun = None;
         let (lane, slot) = (&self.lane, &mut begun);
-        let start = |lost| {
+        let start = |lost: bool| {
             let (context, vm, destination, options) = (&context, &vm, &destination, &options);
             async move {
                 let side = lane.beside(COPY_LANE);
+                // After a crash whoever finds nothing of the copy looks by itself.
+                if !lost {
+                    undoing::look(context, &side, vm).await?;
+                }
                 let (started, task) =
                     migrating::start(context, &side, vm, destination, options, lost).await?;
                 *slot = Some(task);

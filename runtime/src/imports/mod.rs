@@ -26,6 +26,7 @@ mod switching;
 mod testing;
 mod throttling;
 mod tuning;
+mod undoing;
 
 pub use class::{Class, Function};
 pub use context::{Context, Person, locate};
@@ -34,6 +35,7 @@ pub use facts::{Facts, RUN_LANE};
 pub use migrating::take_up;
 pub use pairs::read_roles;
 pub use state::{Limits, PluginState};
+pub use undoing::Homes;
 
 /// The lane beside a copy, where its end is written down.
 pub(crate) const COPY_LANE: &str = "copy";

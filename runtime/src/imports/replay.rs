@@ -83,8 +83,8 @@ pub struct OpenCopy {
     pub gave: Option<Json>,
 }
 
-/// A step and all that goes on beside it.
-fn family(lane: &str) -> &str {
+/// A step's attempt and all that goes on beside it.
+pub fn family(lane: &str) -> &str {
     lane.split(['.', '/']).next().unwrap_or(lane)
 }
 
@@ -112,9 +112,40 @@ fn binds(kind: Kind, body: &Json) -> bool {
 }
 
 /// A record of a call, read.
-struct Line<'a> {
-    record: &'a Record,
-    body: Json,
+#[derive(Debug)]
+pub struct Line<'a> {
+    pub record: &'a Record,
+    pub body: Json,
+}
+
+/// The calls of a run, without those that were made again after a crash; `each` is told of all.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn standing<'a>(
+    records: &'a [Record],
+    mut each: impl FnMut(&Line<'a>),
+) -> Result<Vec<Line<'a>>, StoreError> {
+    let mut lines: Vec<Line<'_>> = Vec::new();
+    for record in records {
+        match record.kind {
+            Kind::Intent | Kind::Result | Kind::Begin | Kind::End => {
+                let line = Line { record, body: parse(record)? };
+                each(&line);
+                lines.push(line);
+            }
+            Kind::Resume => {
+                let kept: BTreeMap<String, u64> =
+                    serde_json::from_value(parse(record)?.get("kept").cloned().unwrap_or_default())
+                        .map_err(|e| corrupt(record, &e))?;
+                lines.retain(|line| {
+                    line.record.seq <= kept.get(family(&line.record.lane)).copied().unwrap_or(0)
+                });
+            }
+            Kind::Start | Kind::Event | Kind::Probe | Kind::Finish => {}
+        }
+    }
+    Ok(lines)
 }
 
 impl Replay {
@@ -123,28 +154,13 @@ impl Replay {
     /// # Errors
     /// When a record cannot be read.
     pub fn new(records: &[Record]) -> Result<Self, StoreError> {
-        let mut lines: Vec<Line<'_>> = Vec::new();
         let mut timers = Timers::new();
-        for record in records {
-            match record.kind {
-                Kind::Intent | Kind::Result | Kind::Begin | Kind::End => {
-                    let body = parse(record)?;
-                    if record.kind == Kind::Begin && is_timer(&body) {
-                        timers.insert((record.lane.clone(), record.n), (body.clone(), record.at));
-                    }
-                    lines.push(Line { record, body });
-                }
-                Kind::Resume => {
-                    let kept: BTreeMap<String, u64> =
-                        serde_json::from_value(parse(record)?.get("kept").cloned().unwrap_or_default())
-                            .map_err(|e| corrupt(record, &e))?;
-                    lines.retain(|line| {
-                        line.record.seq <= kept.get(family(&line.record.lane)).copied().unwrap_or(0)
-                    });
-                }
-                Kind::Start | Kind::Event | Kind::Probe | Kind::Finish => {}
+        let mut lines = standing(records, |line| {
+            if line.record.kind == Kind::Begin && is_timer(&line.body) {
+                let key = (line.record.lane.clone(), line.record.n);
+                timers.insert(key, (line.body.clone(), line.record.at));
             }
-        }
+        })?;
         let mut kept = BTreeMap::new();
         for line in lines.iter().filter(|line| binds(line.record.kind, &line.body)) {
             kept.insert(family(&line.record.lane).to_owned(), line.record.seq);

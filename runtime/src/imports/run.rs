@@ -56,6 +56,19 @@ impl run::Host for PluginState {
         self.lane.ask(Function::RunConfirm, &question, person.ask(question.clone())).await
     }
 
+    async fn point_of_no_return(&mut self, what: String) -> wasmtime::Result<()> {
+        self.called = true;
+        bounded(&what)?;
+        self.spend(std::slice::from_ref(&what))?;
+        let facts = self.lane.context().facts.clone();
+        let say = async {
+            facts.point_of_no_return(&what);
+            Ok(())
+        };
+        self.lane.call::<_, (), _>(Function::RunPointOfNoReturn, "", &what, say).await?.ok();
+        Ok(())
+    }
+
     async fn wait_any(&mut self, events: Vec<Event>) -> wasmtime::Result<Result<u32, Error>> {
         self.called = true;
         if events.len() > MAX_EVENTS {

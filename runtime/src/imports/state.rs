@@ -53,7 +53,18 @@ impl PluginState {
     pub fn new(lane: Lane, limits: Limits) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        Self { lane, table, limits, called: true, ticks: 0, may_rest: false, text: 0, looks: 0, panic: None, exceeded: None }
+        Self {
+            lane,
+            table,
+            limits,
+            called: true,
+            ticks: 0,
+            may_rest: false,
+            text: 0,
+            looks: 0,
+            panic: None,
+            exceeded: None,
+        }
     }
 }
 

@@ -105,11 +105,15 @@ impl Made<'_> {
         let mut here = Here::new(self.inventory, start.clone());
         let (mut effects, mut questions) = (Vec::<Effect>::new(), Vec::new());
         let mut step = None;
+        // By lane, until the effect comes that is meant.
+        let mut marked: BTreeMap<&str, String> = BTreeMap::new();
         for call in calls {
             if call.is(Kind::Result, "run.step") {
                 step = call.with().as_str().map(str::to_owned);
             } else if call.is(Kind::Result, "run.confirm") {
                 questions.extend(call.with().as_str().map(str::to_owned));
+            } else if call.is(Kind::Result, "run.point-of-no-return") {
+                marked.insert(&call.record.lane, call.with().as_str().unwrap_or_default().to_owned());
             }
             if call.record.kind != Kind::Intent {
                 continue;
@@ -146,6 +150,10 @@ impl Made<'_> {
                     effect.within = switchover_of(&effects, &effect.lane);
                 }
                 _ => effect.what = format!("{} on {}", effect.call, effect.on),
+            }
+            if let Some(what) = marked.remove(effect.lane.as_str()) {
+                effect.point_of_no_return = true;
+                effect.notes.push(format!("point of no return: {what}"));
             }
             let switched = effect.call == "pair.switchover"
                 && effect.point_of_no_return

@@ -265,7 +265,7 @@ fn events(report: &Report) -> Markup {
                         tr class=[(!class.is_empty()).then_some(class)] {
                             td.n { (format!("{:.1} s", event.at.as_secs_f64())) }
                             td { @if !class.is_empty() { strong { (class) ": " } }
-                                @if matches!(event.what, What::StepBegan { .. }) { strong { bdi { (event_text(&event.what)) } } } @else { bdi { (event_text(&event.what)) } } }
+                                @if matches!(event.what, What::StepBegan { .. } | What::PointOfNoReturn { .. }) { strong { bdi { (event_text(&event.what)) } } } @else { bdi { (event_text(&event.what)) } } }
                         }
                     } }
                 } }

@@ -188,6 +188,8 @@ pub enum What {
         #[serde(rename = "after-ms", with = "ms::option")]
         after: Option<Duration>,
     },
+    /// What comes next is not undone by itself; the procedure's own words.
+    PointOfNoReturn { text: String },
     /// Something that people should know.
     Note { level: Level, text: String },
 }

@@ -89,6 +89,7 @@ pub fn event_text(what: &What) -> String {
             format!("{server}: its own service answers, after {}", duration(*after))
         }
         What::Answered { server, after: None } => format!("{server}: its own service does not answer"),
+        What::PointOfNoReturn { text } => format!("point of no return: {text}"),
         What::Note { text, .. } => text.clone(),
     };
     clip(&line, LONG)
@@ -208,6 +209,11 @@ pub fn summary(report: &Report) -> String {
             }
             _ => writeln!(text, "  {pair}: the switchover to {to} was not seen to happen"),
         };
+    }
+    for event in &report.events {
+        if let What::PointOfNoReturn { .. } = &event.what {
+            let _ = writeln!(text, "  {}, at {}", event_text(&event.what), duration(event.at));
+        }
     }
     for probe in &report.probes {
         let pair = name(probe.pair.as_str());

@@ -15,17 +15,22 @@ use crate::{
     },
     inventory::{Inventory, LoginPolicy},
     model::{MachineName, PairName, VmName},
-    workflow::{InputType, Scope, Step, Workflow},
+    workflow::{InputType, OnFailure, Scope, Step, Workflow},
 };
 
 /// The function that takes a driver's settings.
 const CONFIGURE: &str = "configure";
+
+/// A function whose name begins so undoes the one with the rest of its name.
+const UNDO: &str = "undo-";
 
 /// A step whose plugin and function are known.
 #[derive(Debug, Clone)]
 pub struct CheckedStep {
     pub plugin: Plugin,
     pub function: Function,
+    /// The function that undoes it, if the step is to be undone when it fails.
+    pub undo: Option<Function>,
     /// `None`: they depend on what earlier steps give, and are checked when that is known.
     pub args: Option<Vec<Arg>>,
 }
@@ -174,6 +179,7 @@ fn check_step(
     let plugin =
         registry.load(&step.uses).map_err(|e| one(plugin_diagnostic(&e).at(step.uses_place.clone())))?;
     let function = function(step, &plugin).map_err(one)?;
+    let undo = undo(step, &plugin, &function).map_err(one)?;
     let later = step.with.iter().any(|entry| entry.value.needs_steps());
     let mut with = Map::new();
     for entry in step.with.iter().filter(|entry| !entry.value.needs_steps()) {
@@ -183,7 +189,7 @@ fn check_step(
     let skip = |name: &str| step.with.iter().any(|e| e.key == name && e.value.needs_steps());
     let args =
         arguments::check(&function, &with, inventory, &skip).map_err(|misfits| misfit_at(step, misfits))?;
-    Ok(CheckedStep { plugin, function, args: (!later).then_some(args) })
+    Ok(CheckedStep { plugin, function, undo, args: (!later).then_some(args) })
 }
 
 /// Misfits of a step's arguments, each at its place.
@@ -205,9 +211,40 @@ pub(crate) fn plugin_diagnostic(error: &PluginError) -> Diagnostic {
     Diagnostic::new(error.to_string()).hint_maybe(error.hint())
 }
 
+/// The function of the same plugin that undoes what a step does.
+fn undo(step: &Step, plugin: &Plugin, function: &Function) -> Result<Option<Function>, Diagnostic> {
+    if step.on_failure != OnFailure::Undo {
+        return Ok(None);
+    }
+    let place = || step.on_failure_place.clone().unwrap_or_else(|| step.place.clone());
+    let name = format!("{UNDO}{}", function.name);
+    match plugin.signature.function(&name) {
+        Some(undo) if undo.params == function.params => Ok(Some(undo.clone())),
+        Some(_) => {
+            Err(Diagnostic::new(format!("{name} of plugin {} takes other parameters", quoted(&step.uses)))
+                .hint(format!("it has to take what {} takes, under the same names", function.name))
+                .at(place()))
+        }
+        None => {
+            let what = format!("the plugin {} cannot undo {}", quoted(&step.uses), quoted(&function.name));
+            Err(Diagnostic::new(format!("{what}: it has no function {}", quoted(&name)))
+                .hint("write `on-failure: pause`, which asks a person, or `stop`")
+                .at(place()))
+        }
+    }
+}
+
 fn function(step: &Step, plugin: &Plugin) -> Result<Function, Diagnostic> {
     let place = || step.call_place.clone().unwrap_or_else(|| step.uses_place.clone());
-    let functions = &plugin.signature.functions;
+    // What undoes another one is not meant when no name is said.
+    let all = &plugin.signature.functions;
+    let undoes = |f: &&Function| {
+        f.name.strip_prefix(UNDO).is_some_and(|undone| all.iter().any(|other| other.name == undone))
+    };
+    let functions: Vec<Function> = match step.call {
+        Some(_) => all.clone(),
+        None => all.iter().filter(|f| !undoes(f)).cloned().collect(),
+    };
     if plugin.signature.is_driver() {
         return Err(Diagnostic::new(format!(
             "the plugin {} is a driver, not a procedure",

@@ -11,7 +11,9 @@
 //! This module sees no Wasm and no hypervisor; it hands the engine arguments and asks the world
 //! where the VMs are.
 
+mod attempts;
 mod check;
+mod left;
 mod locks;
 mod probes;
 mod saved;
@@ -265,7 +267,13 @@ async fn perform<T>(
         end.outcome = Outcome::Refused;
     }
     if end.outcome != Outcome::Done {
-        steps::look_where_things_are(&context).await;
+        let wrong = steps::look_where_things_are(&context).await;
+        if matches!(end.outcome, Outcome::Failed | Outcome::NeedsAPerson) && !wrong.is_empty() {
+            let (said, _) = split_hint(end.message);
+            let (wrong, said) = (wrong.join("; "), said.unwrap_or_default());
+            let hint = "see to that first: start, stop and move nothing before you know which one serves";
+            end = End::new(Outcome::NeedsAPerson, format!("{wrong}; {said} (hint: {hint})"));
+        }
     }
     let (message, hint) = split_hint(end.message);
     facts.amend(|report| {
@@ -350,9 +358,11 @@ pub async fn answer(store: Arc<dyn Store>, id: &RunId, yes: bool) -> Result<Stri
     let epoch = match store.reopen(id, row.epoch).await {
         Ok(epoch) => epoch,
         Err(StoreError::Fenced(_)) => {
-            return Err(Diagnostic::new(format!("somebody else was first with run {id}: this answer does not count"))
-                .hint(format!("look at it: leapfrog show {id}"))
-                .into());
+            return Err(Diagnostic::new(format!(
+                "somebody else was first with run {id}: this answer does not count"
+            ))
+            .hint(format!("look at it: leapfrog show {id}"))
+            .into());
         }
         Err(error) => return Err(error.into()),
     };

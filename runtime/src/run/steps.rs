@@ -5,25 +5,28 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
-use super::{Checked, End, Refusal, check::misfit_at};
+use super::{Checked, End, Refusal, attempts, check::misfit_at};
 use crate::{
     diagnostic::Diagnostic,
     engine::{
-        Ended, Engine, Procedure,
+        Engine, Procedure,
         arguments::{self, Arg, Grant},
+        bindings::{cluster::MemberRole, types::Role},
     },
     imports::{
-        Context, Limits,
+        Context,
         call::{Lane, Parked},
         replay::Replay,
         take_up,
     },
+    model::{MachineName, PairName, VmName, VmState},
+    providers::{Presence, ProviderError},
     report::Outcome,
     workflow::{Scope, Step, Workflow},
 };
 
 /// After a run was cancelled, what goes on may take this long to end.
-const WIND_DOWN: Duration = Duration::from_secs(300);
+pub(super) const WIND_DOWN: Duration = Duration::from_secs(300);
 
 /// Compile the plugin of every step.
 pub async fn compile(engine: &Engine, checked: &Checked) -> Result<Vec<Procedure>, Refusal> {
@@ -44,10 +47,11 @@ pub async fn walk(
     checked: &Checked,
     procedures: &[Procedure],
     inputs: Map<String, Json>,
-    mut cancel: watch::Receiver<bool>,
+    cancel: watch::Receiver<bool>,
 ) -> End {
     let mut scope = Scope::new(inputs);
-    for ((step, checked_step), procedure) in workflow.steps.iter().zip(&checked.steps).zip(procedures) {
+    let steps = workflow.steps.iter().zip(&checked.steps).zip(procedures);
+    for (at, ((step, checked_step), procedure)) in steps.enumerate() {
         if workflow.steps.len() > 1 {
             context.facts.step(step.name.as_deref().unwrap_or(&step.id));
         }
@@ -58,36 +62,19 @@ pub async fn walk(
                 Err(message) => return End::new(Outcome::Failed, message),
             },
         };
-        let lane = Lane::new(context.clone(), step.id.clone());
-        let call = procedure.call(&lane, &checked_step.function.name, &args, Limits::default());
-        let limit = step.timeout.unwrap_or(Duration::MAX);
-        let ended = tokio::select! {
-            // A run that is to be stopped is not gone on with first.
-            biased;
-            _ = cancel.wait_for(|cancel| *cancel) => return cancelled(context).await,
-            ended = context.world.clock.timeout(limit, call) => ended,
+        let step = attempts::Step {
+            context,
+            step,
+            checked: checked_step,
+            procedure,
+            args,
+            cancel: cancel.clone(),
+            others_follow: at + 1 < workflow.steps.len(),
         };
-        if let Some(message) = lane.left_over()
-            && !matches!(ended, None | Some(Ended::Trapped(_) | Ended::Waits(_)))
-        {
-            return End::new(Outcome::NeedsAPerson, message);
-        }
-        match ended {
-            Some(Ended::Done(outputs)) => scope.set_outputs(&step.id, outputs),
-            Some(Ended::Refused(message) | Ended::Failed(message)) => {
-                return End::new(Outcome::Failed, message);
-            }
-            Some(Ended::Waits(parked)) => return waits(&parked),
-            Some(Ended::NeedsPerson(message)) => return End::new(Outcome::NeedsAPerson, message),
-            Some(Ended::Trapped(message)) => {
-                let message = format!("step {}: {message}", step.id);
-                return End::new(after_a_break(context), message);
-            }
-            None => {
-                context.wind_down().await;
-                let message = format!("step {} was not over within {limit:?}", step.id);
-                return End::new(after_a_break(context), message);
-            }
+        let id = step.step.id.clone();
+        match step.go().await {
+            Ok(outputs) => scope.set_outputs(&id, outputs),
+            Err(end) => return end,
         }
     }
     match workflow.outputs(&scope) {
@@ -97,7 +84,7 @@ pub async fn walk(
 }
 
 /// The run is left in the store.
-fn waits(parked: &Parked) -> End {
+pub(super) fn waits(parked: &Parked) -> End {
     match parked {
         Parked::Question(question) => End::new(Outcome::Waiting, question),
         Parked::Until(until) => {
@@ -160,18 +147,100 @@ pub async fn cancelled(context: &Arc<Context>) -> End {
     }
 }
 
-/// After anything but success: where each VM is now, and which roles there are.
-pub async fn look_where_things_are(context: &Arc<Context>) {
+/// After anything but success: where each VM is now, and which roles there are. Gives what no run
+/// can go on from, whatever the procedure said of its failure: only a person can.
+pub async fn look_where_things_are(context: &Arc<Context>) -> Vec<String> {
+    let mut wrong = Vec::new();
     for vm in context.known_vms() {
-        context.locate(&vm).await;
+        let answers = context.locate(&vm).await;
+        wrong.extend(not_in_one_place(&vm, &answers));
     }
     if context.effects() == 0 {
-        return;
+        return wrong;
     }
     for pair in context.drivers.keys() {
         let lane = Lane::new(context.clone(), format!("end/{pair}"));
-        if let Err(error) = crate::imports::read_roles(&lane, pair).await {
-            tracing::debug!(%error, "the roles at the end");
+        match crate::imports::read_roles(&lane, pair).await {
+            Ok(Ok(roles)) => wrong.extend(not_one_active(pair, &roles)),
+            other => tracing::debug!(?other, "the roles at the end"),
         }
+    }
+    wrong
+}
+
+type Answer = (MachineName, Result<Presence, ProviderError>);
+
+/// A VM that runs twice, or that is nowhere though every machine has answered.
+fn not_in_one_place(vm: &VmName, answers: &[Answer]) -> Option<String> {
+    let with = |wanted: fn(VmState) -> bool| -> Vec<&str> {
+        let has = |answer: &&Answer| matches!(&answer.1, Ok(presence) if wanted(presence.state));
+        answers.iter().filter(has).map(|(machine, _)| machine.as_str()).collect()
+    };
+    let running = with(|state| state == VmState::Running);
+    if running.len() > 1 {
+        return Some(format!("{vm} runs on {} at once", running.join(" and ")));
+    }
+    let gone = with(|state| matches!(state, VmState::Absent | VmState::ShutOff)).len() == answers.len();
+    let off = with(|state| state == VmState::ShutOff);
+    match off.as_slice() {
+        _ if !gone => None,
+        [] => Some(format!("{vm} is on none of the machines")),
+        off => Some(format!("{vm} is shut off on {} and runs nowhere", off.join(" and "))),
+    }
+}
+
+/// Two that say active; nobody is, where everybody has said what it is.
+fn not_one_active(pair: &PairName, roles: &[MemberRole]) -> Option<String> {
+    let active: Vec<&str> =
+        roles.iter().filter(|r| r.role == Role::Active).map(|r| r.server.as_str()).collect();
+    let unknown = roles.iter().any(|r| r.role == Role::Unknown);
+    match active.as_slice() {
+        [] if !unknown => Some(format!("no member of {pair} is active")),
+        [] | [_] => None,
+        several => Some(format!("{} are active at once", several.join(" and "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(machine: &str, state: VmState) -> Answer {
+        let presence = Presence { state, ..Presence::absent() };
+        (machine.into(), Ok(presence))
+    }
+
+    #[test]
+    fn a_vm_that_runs_twice_or_nowhere_is_for_a_person() {
+        let vm = VmName::from("v");
+        let (what, reason) = (String::from("b"), String::from("?"));
+        let silent = || ("b".into(), Err(ProviderError::Unreachable { what, reason, hint: None }));
+        for (answers, says) in [
+            (vec![at("a", VmState::Running), at("b", VmState::Absent)], None),
+            (vec![at("a", VmState::Running), at("b", VmState::Running)], Some("v runs on a and b at once")),
+            (vec![at("a", VmState::Absent), at("b", VmState::Absent)], Some("v is on none of the machines")),
+            (
+                vec![at("a", VmState::ShutOff), at("b", VmState::Absent)],
+                Some("v is shut off on a and runs nowhere"),
+            ),
+            (vec![at("a", VmState::Absent), at("b", VmState::Incoming)], None),
+            (vec![at("a", VmState::Absent), silent()], None),
+        ] {
+            assert_eq!(not_in_one_place(&vm, &answers).as_deref(), says);
+        }
+    }
+
+    #[test]
+    fn two_actives_or_none_are_for_a_person_and_an_unknown_one_is_only_unknown() {
+        let roles = |of: [Role; 2]| {
+            let member = |(n, role)| MemberRole { server: format!("s{n}"), role, problem: None };
+            of.into_iter().enumerate().map(member).collect::<Vec<_>>()
+        };
+        let pair = PairName::from("p");
+        let says = |of| not_one_active(&pair, &roles(of));
+        assert_eq!(says([Role::Active, Role::Active]).as_deref(), Some("s0 and s1 are active at once"));
+        assert_eq!(says([Role::Standby, Role::Standby]).as_deref(), Some("no member of p is active"));
+        assert_eq!(says([Role::Active, Role::Standby]), None);
+        assert_eq!(says([Role::Unknown, Role::Standby]), None);
     }
 }

@@ -20,6 +20,9 @@ const PENDING_RECORDS: usize = 1024;
 /// The same for their bytes.
 const PENDING_BYTES: usize = 1 << 20;
 
+/// Records that are read back at once.
+const PAGE: u32 = 5_000;
+
 #[derive(Debug)]
 pub struct Journal {
     store: Arc<dyn Store>,
@@ -120,6 +123,20 @@ impl Journal {
             self.put_back(records);
         }
         written
+    }
+
+    /// All records so far; they are durable then.
+    pub async fn read_back(&self) -> Result<Vec<Record>> {
+        self.commit().await?;
+        let mut all: Vec<Record> = Vec::new();
+        loop {
+            let after = all.last().map_or(0, |record| record.seq);
+            let more = self.store.journal(&self.run, after, PAGE).await?;
+            if more.is_empty() {
+                return Ok(all);
+            }
+            all.extend(more);
+        }
     }
 
     /// Make everything durable and end the run, in one step.

@@ -52,7 +52,7 @@ impl Palette {
         let text = match (level, what) {
             (Level::Error, _) => self.paint(RED, &format!("error: {text}")),
             (Level::Warning, _) => self.paint(YELLOW, &format!("warning: {text}")),
-            (Level::Info, What::StepBegan { .. }) => self.paint(BOLD, text),
+            (Level::Info, What::StepBegan { .. } | What::PointOfNoReturn { .. }) => self.paint(BOLD, text),
             (Level::Info, _) => text.to_owned(),
         };
         format!("{time}  {text}")

@@ -1,8 +1,10 @@
 //! From the file to a [`Workflow`].
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use super::{Step, Template, TemplateEntry, Workflow, declare::read_inputs, references::Known};
+use super::{
+    OnFailure, Retry, Step, Template, TemplateEntry, Workflow, declare::read_inputs, references::Known,
+};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, Place, Source, quoted},
     yaml::{self, Document, Entry, Fields, Node, Reader},
@@ -33,8 +35,7 @@ const MAX_EXPRESSIONS: usize = 1000;
 const MAX_STEPS: usize = 1000;
 
 /// Keys of a step that later versions will know.
-const LATER_STEP: &[&str] =
-    &["if", "needs", "foreach", "max-parallel", "retry", "on-failure", "outputs", "approve"];
+const LATER_STEP: &[&str] = &["if", "needs", "foreach", "max-parallel", "outputs", "approve"];
 const LATER_TOP: &[&str] = &["finally", "on-failure", "approve"];
 
 fn decode(document: &Document) -> Result<Workflow, Diagnostics> {
@@ -100,7 +101,7 @@ fn refuse_later(reader: &mut Reader, fields: &mut Fields<'_>, node: &Node, later
             reader.fail(
                 &entry.key_place,
                 message,
-                "remove it; the steps run one after the other, and the first failure ends the run",
+                "remove it; the steps run one after the other, and each may say `retry` and `on-failure`",
             );
         }
     }
@@ -217,6 +218,11 @@ fn read_step(
         }
         Some(timeout)
     });
+    let retry = fields.entry("retry").and_then(|entry| read_retry(reader, entry));
+    let on_failure_entry = fields.entry("on-failure");
+    let words = OnFailure::ALL.map(OnFailure::as_str);
+    let on_failure = on_failure_entry.and_then(|entry| reader.choice(&entry.value, "on-failure", &words));
+    let on_failure = OnFailure::ALL.into_iter().find(|known| Some(known.as_str()) == on_failure);
     fields.finish(reader);
 
     let call = call_node.and_then(|node| reader.text(node, "call")).map(str::to_owned);
@@ -249,8 +255,40 @@ fn read_step(
         call_place: call_node.map(|node| node.place.clone()),
         with,
         timeout,
+        retry,
+        on_failure: on_failure.unwrap_or_default(),
+        on_failure_place: on_failure_entry.map(|entry| entry.key_place.clone()),
         place,
     })
+}
+
+/// `{attempts: 3, backoff: 30s}`
+fn read_retry(reader: &mut Reader, entry: &Entry) -> Option<Retry> {
+    let mut fields = reader.fields(&entry.value, "retry", &entry.key_place)?;
+    let attempts = fields.need("attempts", "attempts: 3").and_then(|node| {
+        let attempts = reader.int(node, "attempts", 1, i64::from(Retry::MOST_ATTEMPTS))?;
+        if attempts == 1 {
+            reader.fail(
+                &node.place,
+                "1 attempt is what there is without `retry`",
+                "the first one counts: write 2 or more, or remove `retry`",
+            );
+        }
+        u32::try_from(attempts).ok()
+    });
+    let backoff = fields.get("backoff").map(|node| {
+        let backoff = reader.duration(node, "backoff")?;
+        if backoff < Duration::from_secs(1) || backoff > Retry::LONGEST_BACKOFF {
+            reader.fail(
+                &node.place,
+                format!("a backoff of {} is out of bounds", yaml::format_duration(backoff)),
+                "write something from 1s to 24h; it doubles with every attempt",
+            );
+        }
+        Some(backoff)
+    });
+    fields.finish(reader);
+    Some(Retry { attempts: attempts?, backoff: backoff.unwrap_or(Some(Retry::BACKOFF))? })
 }
 
 /// A plugin's name, or a path relative to the file.

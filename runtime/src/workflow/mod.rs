@@ -124,10 +124,66 @@ pub struct Step {
     pub call_place: Option<Place>,
     /// The function's arguments by name.
     pub with: Vec<TemplateEntry>,
-    /// The step is stopped when it is not over by then.
+    /// An attempt is stopped when it is not over by then.
     pub timeout: Option<Duration>,
+    /// Whether and when it is tried again after a failure whose state is known.
+    pub retry: Option<Retry>,
+    /// What happens when it has failed for good.
+    pub on_failure: OnFailure,
+    /// Its key in the file, if it is there.
+    pub on_failure_place: Option<Place>,
     /// The step in the file.
     pub place: Place,
+}
+
+/// What happens when a step has failed, in a state that is known, and is not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// The run ends as failed; everything stays as it is.
+    #[default]
+    Stop,
+    /// What the step has done is undone, if it was before its point of no return; then the run
+    /// ends as failed.
+    Undo,
+    /// The run is paused with its locks, until a person says whether the step is tried again.
+    Pause,
+}
+
+impl OnFailure {
+    pub const ALL: [Self; 3] = [Self::Stop, Self::Undo, Self::Pause];
+
+    /// As in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Undo => "undo",
+            Self::Pause => "pause",
+        }
+    }
+}
+
+/// How a failed step is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// How often it is tried altogether, the first time counted.
+    pub attempts: u32,
+    /// Before the second attempt; twice as long before each one after that.
+    pub backoff: Duration,
+}
+
+impl Retry {
+    /// Who tries more often does not wait for a change, but hides that there is none.
+    pub const MOST_ATTEMPTS: u32 = 20;
+    /// A run keeps its locks meanwhile: after a day a person should look.
+    pub const LONGEST_BACKOFF: Duration = Duration::from_secs(24 * 3600);
+    /// Unless told.
+    pub const BACKOFF: Duration = Duration::from_secs(10);
+
+    /// The wait before the attempt of this number, from 2.
+    pub fn before(&self, attempt: u32) -> Duration {
+        let doublings = attempt.saturating_sub(2).min(Self::MOST_ATTEMPTS);
+        self.backoff.saturating_mul(1 << doublings).min(Self::LONGEST_BACKOFF)
+    }
 }
 
 impl Step {

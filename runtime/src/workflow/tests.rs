@@ -166,3 +166,14 @@ fn a_large_file_is_read_or_refused_soon() {
         assert!(took.as_secs() < 20, "{took:?} for {}", &text[..60]);
     }
 }
+
+#[test]
+fn a_backoff_doubles_and_has_an_end() {
+    let text = WORKFLOW.replace("timeout: 10m", "retry: {attempts: 20, backoff: 30s}");
+    let workflow = load_text(Path::new("w.yaml"), &text).unwrap_or_else(|found| panic!("{found}"));
+    let retry = workflow.steps[0].retry.expect("a retry");
+    assert_eq!((retry.attempts, workflow.steps[0].on_failure), (20, OnFailure::Stop));
+    let waits: Vec<u64> = (2..=5).map(|attempt| retry.before(attempt).as_secs()).collect();
+    assert_eq!(waits, [30, 60, 120, 240]);
+    assert_eq!(retry.before(20), Retry::LONGEST_BACKOFF);
+}
