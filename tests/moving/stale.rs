@@ -83,3 +83,28 @@ fn a_journal_without_its_end_is_noticed() {
     sim.verb(&["show", "--journal", &run]).exits(1).warns("is missing");
     sim.verb(&["resume", &run]).exits(2).warns("is missing");
 }
+
+#[test]
+fn two_actives_after_a_crash_are_for_a_person() {
+    let (sim, run) = left_at("after:intent:vm.migrate:1");
+    sim.say_role("sip-2", leapfrog::model::Role::Active);
+    let ran = sim.verb(&["resume", &run]).exits(3).says("sip-1 and sip-2 are active at once");
+    assert_eq!(sim.effects(), (0, 0), "{ran}");
+}
+
+#[test]
+fn a_vm_that_is_gone_after_a_crash_is_for_a_person() {
+    let (sim, run) = left_at("after:intent:vm.migrate:1");
+    sim.edit(|world| world["vms"]["sip-2"]["machine"] = "somewhere".into());
+    let ran = sim.verb(&["resume", &run]).exits(3).says("sip-2 is on none of the machines");
+    assert_eq!(sim.effects(), (0, 0), "{ran}");
+}
+
+#[test]
+fn a_switchover_that_somebody_else_has_made_is_not_told_as_this_runs() {
+    let (sim, run) = left_at("after:intent:session.execute:1");
+    // Whoever it was: its own command was never sent.
+    sim.world(|world| async move { world.flip(&"sip".into()).await });
+    sim.wait_for(|sim| sim.actives() == "sip-2");
+    sim.verb(&["resume", &run]).says("by its command, or by somebody else's");
+}

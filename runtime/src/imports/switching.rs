@@ -83,6 +83,12 @@ async fn begin(lane: &Lane, pair: &PairName, to: &ServerName) -> Answer<Arc<Swit
     let (tell, end) = watch::channel(None);
     let task = Arc::new(SwitchoverTask { to: to.clone(), end });
     if role_problems(&roles, to).is_empty() {
+        context.facts.note_once(
+            true,
+            &format!(
+                "{to} is active already, and this run has not made it so: pair {pair} is not switched over"
+            ),
+        );
         tell.send_replace(Some(Ok(SwitchoverEnd::Completed(0))));
         return Ok(Ok(task));
     }
@@ -224,6 +230,12 @@ async fn changed_since(
     };
     // It has happened, or is happening: what is left is to see its end.
     if !role_problems(&roles, from).is_empty() {
+        if role_problems(&roles, to).is_empty() {
+            context.facts.note_once(
+                true,
+                &format!("{to} was active before the runner was back: by its command, or by somebody else's"),
+            );
+        }
         return Ok(None);
     }
     Ok(match pairs::service_answers(context, to, Duration::from_secs(1)).await {
