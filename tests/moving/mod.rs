@@ -3,6 +3,7 @@
 //! What was done is counted by the simulated world, not by the program.
 
 mod failing;
+mod foreign;
 mod interrupted;
 mod journal;
 mod loaded;

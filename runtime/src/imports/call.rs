@@ -189,6 +189,7 @@ impl Lane {
             Known::Nothing => false,
         };
         if intent && !lost {
+            context.undisturbed(function)?;
             context.admit(&self.0.name, call, on, with)?;
             let record = body(&Body::<A, ()> { call, on, with: Some(with), gave: None })?;
             context.journal.note(&self.0.name, n, Kind::Intent, record).await?;

@@ -13,7 +13,11 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::{Facts, Homes, replay::Replay};
+use super::{
+    Facts, Homes,
+    foreign::{LOOK_AGAIN, Others, Ticket},
+    replay::Replay,
+};
 use crate::{
     engine::DriverPlugin,
     inventory::Inventory,
@@ -55,6 +59,8 @@ pub struct Context {
     switching: Mutex<BTreeSet<PairName>>,
     /// The watches over the services of pairs.
     eyes: Mutex<BTreeMap<PairName, Eye>>,
+    /// What others do to the VMs and pairs of this run.
+    pub(super) others: Others,
     /// A plan that is being made, or that this run follows.
     plan: Option<Hand>,
     /// What an undo may move, while a step is undone.
@@ -99,6 +105,7 @@ impl Context {
             followed: Mutex::new(BTreeSet::new()),
             switching: Mutex::new(BTreeSet::new()),
             eyes: Mutex::default(),
+            others: Others::default(),
             plan: None,
             homes: Mutex::default(),
             winding_down: AtomicBool::new(false),
@@ -181,16 +188,58 @@ impl Context {
 
     /// Ask all machines at once where a VM is.
     pub async fn locate(&self, vm: &VmName) -> Vec<(MachineName, Result<Presence, ProviderError>)> {
+        let (answers, odd) = self.look(vm).await;
+        if odd.is_none() || self.disturbance().is_some() {
+            return answers;
+        }
+        // Somebody else may have done something to it: asked twice before it is believed.
+        self.world.clock.sleep(LOOK_AGAIN).await;
+        let (answers, odd) = self.look(vm).await;
+        if let Some(what) = odd {
+            self.is_disturbed(&what).await;
+        }
+        answers
+    }
+
+    /// One look, and what of it is neither as expected nor this run's doing.
+    async fn look(
+        &self,
+        vm: &VmName,
+    ) -> (Vec<(MachineName, Result<Presence, ProviderError>)>, Option<String>) {
+        let ticket = self.others.looks(vm);
         let uuid = self.uuid(vm);
         let answers = locate(&self.inventory, &self.world, vm, uuid.as_deref()).await;
-        for (machine, answer) in &answers {
+        self.saw(vm, ticket, &answers);
+        // The overlay of a plan moves VMs by itself.
+        let odd = self.overlay().is_none().then(|| self.others.odd(vm, ticket, &answers)).flatten();
+        (answers, odd)
+    }
+
+    /// Where it runs is its place. Where it was is its place no longer when the machine there does
+    /// not have it, or does not say.
+    fn saw(
+        &self,
+        vm: &VmName,
+        ticket: Option<Ticket>,
+        answers: &[(MachineName, Result<Presence, ProviderError>)],
+    ) {
+        let mut runs = false;
+        for (machine, answer) in answers {
             if let Ok(Presence { state: VmState::Running, uuid: Some(uuid), .. }) = answer {
+                runs = true;
                 self.remember(vm, uuid);
                 self.arrived(machine, vm);
                 self.facts.placed(vm, machine);
             }
         }
-        answers
+        let is_there = |place: &MachineName| {
+            let answer = answers.iter().find(|(machine, _)| machine == place);
+            matches!(answer, Some((_, Ok(presence))) if presence.state != VmState::Absent)
+        };
+        // While it is copied by this run, the copy's end says where it is.
+        if !runs && ticket.is_some() && self.facts.place(vm).is_some_and(|place| !is_there(&place)) {
+            self.facts.lost_sight_of(vm);
+        }
     }
 
     /// Memory that other VMs of this run will need on a machine.
@@ -305,6 +354,10 @@ impl Context {
     /// Begin a switchover of a pair; `false`: one is under way.
     pub(super) fn switching_begins(&self, pair: &PairName) -> bool {
         self.switching.lock().unwrap_or_else(|e| e.into_inner()).insert(pair.clone())
+    }
+
+    pub(super) fn is_switching(&self, pair: &PairName) -> bool {
+        self.switching.lock().unwrap_or_else(|e| e.into_inner()).contains(pair)
     }
 
     pub(super) fn switching_ends(&self, pair: &PairName) {

@@ -215,6 +215,14 @@ impl Facts {
         }
     }
 
+    /// It is not where it was, and nobody says where it is.
+    pub fn lost_sight_of(&self, vm: &VmName) {
+        let mut inner = self.inner();
+        if inner.places.remove(vm).is_some() {
+            inner.tell(What::Placement { vm: vm.clone(), machine: None });
+        }
+    }
+
     pub fn migration_began(&self, request: &MigrationRequest) {
         self.inner().tell(What::MigrationBegan {
             vm: request.vm.clone(),

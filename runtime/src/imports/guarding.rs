@@ -166,6 +166,7 @@ impl Guard<'_> {
             .any(|statement| statement.member == server.as_str() && statement.role == Role::Active));
         if active {
             self.context.facts.role(server, crate::model::Role::Active);
+            self.context.active_seen(&self.pair, server);
         }
         active
     }

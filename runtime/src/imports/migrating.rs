@@ -219,7 +219,12 @@ pub async fn start(
     {
         guard.look_again(side).await?;
     }
-    let (source, uuid) = match whereabouts(context, vm, destination).await? {
+    let others = context.known_vms().into_iter().filter(|other| other != vm);
+    let (place, ()) = tokio::join!(whereabouts(context, vm, destination), context.check_places(others));
+    if let Some(disturbed) = context.disturbance() {
+        return Err(Error::Refused(disturbed.to_string()));
+    }
+    let (source, uuid) = match place? {
         Whereabouts::RunsOn(source, uuid) => (source, uuid),
         Whereabouts::AlreadyThere => {
             let started = Started { uuid: context.uuid(vm).unwrap_or_default(), source: None };
@@ -378,6 +383,7 @@ fn follow(
     let task = Arc::new(MigrationTask { vm: request.vm.clone(), job: slot.clone(), end });
     let (watching, side) = (context.clone(), side.clone());
     context.follows(&request.vm);
+    context.others.copy_begins(&request.vm);
     context.spawn(async move {
         let mut request = request;
         let looks = side.beside(&format!("bears~{}", watching.journal.epoch()));
@@ -386,8 +392,11 @@ fn follow(
             Ok(Ok(_)) => {}
             // What goes on already goes on without it.
             _ if again.is_some() => request.options.max_pause_limit = None,
-            Ok(Err(error)) => return drop(accept.send(Err(error))),
-            Err(error) => return drop(accept.send(Err(Error::Failed(format!("{error:#}"))))),
+            refused => {
+                watching.others.copy_ended(&request, Some(&providers::MigrationEnd::Aborted));
+                let error = refused.map_or_else(|e| Err(Error::Failed(format!("{e:#}"))), |said| said.map(drop));
+                return drop(accept.send(error));
+            }
         }
         let job = match &again {
             None => watching.world.hypervisor.migrate(&request).await.map(|job| Ok(Arc::from(job))),
@@ -411,13 +420,19 @@ fn follow(
                 watching.facts.migration_goes_on(&request);
                 end
             }
-            Err(error) if again.is_none() => return drop(accept.send(Err(error.into()))),
+            Err(error) if again.is_none() => {
+                // Only an outcome that is known says that the VM stayed.
+                let stayed = (!error.outcome_is_unknown()).then_some(providers::MigrationEnd::Aborted);
+                watching.others.copy_ended(&request, stayed.as_ref());
+                return drop(accept.send(Err(error.into())));
+            }
             Err(error) => {
                 // The VM was at the source and nothing moved it; now it could not be begun.
                 drop(accept.send(Ok(())));
                 providers::MigrationEnd::Failed { reason: error.to_string() }
             }
         };
+        watching.others.copy_ended(&request, Some(&end));
         watching.facts.migration_ended(&request, &end);
         watching.ended(&request.vm, &end);
         side.ended(Function::MigrationEnded, request.vm.as_str(), &end);

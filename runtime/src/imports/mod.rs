@@ -10,6 +10,7 @@ mod cluster;
 mod context;
 mod errors;
 mod facts;
+pub mod foreign;
 mod guarding;
 pub mod handles;
 mod hypervisor;

@@ -68,6 +68,10 @@ pub async fn read_roles(lane: &Lane, pair: &PairName) -> Answer<Vec<MemberRole>>
     for role in &roles {
         context.facts.role(&ServerName::new(&*role.server), told(role.role));
     }
+    let actives: Vec<_> = roles.iter().filter(|role| role.role == Role::Active).collect();
+    if let [active] = actives.as_slice() {
+        context.active_seen(pair, &ServerName::new(&*active.server));
+    }
     Ok(Ok(roles))
 }
 

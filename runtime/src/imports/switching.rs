@@ -61,6 +61,9 @@ impl SwitchoverTask {
 /// swaps back.
 pub async fn start(lane: &Lane, pair: &PairName, to: &ServerName) -> Answer<Arc<SwitchoverTask>> {
     let context = lane.context();
+    // A look at the VMs first, so that the roles are fresh.
+    context.check_pair(pair).await;
+    context.undisturbed(Function::PairSwitchover)?;
     if !context.switching_begins(pair) {
         return Ok(Err(Error::Refused(format!("a switchover of pair {pair} is under way already"))));
     }
@@ -98,6 +101,7 @@ async fn begin(lane: &Lane, pair: &PairName, to: &ServerName) -> Answer<Arc<Swit
     };
     // The intent: from here on the middleware may have been told. The driver's own commands have
     // intents of their own, so after a crash this goes on inside.
+    context.others.switch_begins(pair);
     let said = lane
         .call(Function::PairSwitchover, pair.as_str(), &(&from, to), async {
             context.facts.switchover_began(pair, to);
@@ -126,6 +130,8 @@ async fn begin(lane: &Lane, pair: &PairName, to: &ServerName) -> Answer<Arc<Swit
             None => Err(Error::Unknown(format!("the driver of pair {pair} does not come back"))),
         };
         let ok = matches!(end, Ok(SwitchoverEnd::Completed(_)));
+        // What was refused or failed may have been told to the middleware, and come late.
+        context.others.switch_ended(&pair, ok);
         context.switching_ends(&pair);
         context.facts.switchover_ended(&pair, &to, ok, clock.now().saturating_sub(began));
         lane.ended(Function::SwitchoverEnded, pair.as_str(), &end);
@@ -185,6 +191,12 @@ async fn switch(
             && role_problems(roles, to).is_empty()
         {
             let took = clock.now().saturating_sub(began);
+            if let Err(Error::Refused(why) | Error::Failed(why)) = &commanded {
+                context.facts.note(
+                    true,
+                    &format!("the command was not taken ({why}), and yet {to} is active: somebody else may have switched over, or the pair failed over"),
+                );
+            }
             return Ok(Ok(SwitchoverEnd::Completed(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))));
         }
         let still = matches!(&roles, Ok(roles) if role_problems(roles, from).is_empty());

@@ -121,8 +121,8 @@ pub struct Counters {
     #[serde(rename = "silent-ms", with = "ms")]
     pub silent: Duration,
     /// How long answers take now: the median of the last ten intervals, of 2 s at least. Questions
-    /// that have waited in vain for a second count with that. `None`: too few to say, or a prober
-    /// that does not tell.
+    /// that have waited in vain for a second count with that. `None`: too few to say, not one answer
+    /// (silence is not slowness: the way there may be broken), or a prober that does not tell.
     #[serde(rename = "recent-ms", with = "ms::option", default)]
     pub recent: Option<Duration>,
 }
@@ -325,13 +325,17 @@ impl Recorder {
         let since = now.saturating_sub(window);
         let settled = self.recent.iter().map(|sample| (sample.sent, sample.answered));
         let open = self.outstanding.iter().map(|open| (open.sent, open.answered));
+        let mut any_answer = false;
         let in_vain = |sent| Some(now.saturating_sub(sent)).filter(|waited| *waited >= UNHEARD);
         let mut times: Vec<Duration> = settled
             .chain(open)
             .filter(|(sent, _)| *sent >= since)
-            .filter_map(|(sent, answered)| answered.or_else(|| in_vain(sent)))
+            .filter_map(|(sent, answered)| {
+                any_answer |= answered.is_some();
+                answered.or_else(|| in_vain(sent))
+            })
             .collect();
-        if times.len() < FEWEST {
+        if times.len() < FEWEST || !any_answer {
             return None;
         }
         times.sort_unstable();

@@ -44,12 +44,15 @@ fn what_answers_take_now_is_the_median_of_the_last_two_seconds() {
         ask(&mut recorder, at, None);
     }
     assert_eq!(recorder.counters(t(1900)).recent, Some(t(1)));
+    assert_eq!(recorder.counters(t(2500)).recent, None, "silence is not slowness");
+    ask(&mut recorder, 1060, Some(5));
     assert_eq!(recorder.counters(t(2500)).recent, Some(t(1480)));
     // An answer to a later one counts though an earlier one is open.
     for at in [2600, 2620, 2640, 2660] {
         ask(&mut recorder, at, Some(3));
     }
-    assert_eq!(recorder.counters(t(2700)).recent, Some(t(3)));
+    // Of 3, 3, 3, 3, 5, and three that wait still.
+    assert_eq!(recorder.counters(t(2700)).recent, Some(t(5)));
 }
 
 #[test]

@@ -35,6 +35,7 @@ use crate::{
     imports::{
         Context, Facts, Person, RUN_LANE,
         call::{self, Lane},
+        foreign,
         replay::Replay,
     },
     inventory::Inventory,
@@ -244,8 +245,14 @@ async fn perform<T>(
     let mut end = match described {
         Ok(()) => {
             let watches = if making { None } else { Some(probes::start(&context, &checked).await) };
+            // Ends with the steps, and with the run when that is dropped.
+            let mut looking = JoinSet::new();
+            if !making {
+                looking.spawn(foreign::watch(context.clone()));
+            }
             let end = steps::walk(&context, &workflow, &checked, &compiled.procedures, inputs, cancel).await;
             context.procedure_is_over();
+            looking.shutdown().await;
             context.background_ends().await;
             if let Some(watches) = watches {
                 probes::stop(&context, watches).await;
@@ -254,6 +261,9 @@ async fn perform<T>(
         }
         Err(end) => end,
     };
+    if let Some(disturbed) = context.disturbance() {
+        end = after_a_disturbance(&disturbed.to_string(), end);
+    }
     if let Some(departure) = context.departure() {
         // Whatever the plugin made of it.
         end = End::new(steps::after_a_break(&context), departure.to_string());
@@ -412,6 +422,20 @@ fn success_that_nobody_saw(context: &Context, end: End) -> End {
         ),
         _ => end,
     }
+}
+
+/// Somebody else works on the same VMs: what has to be done now is a person's to say, whatever the
+/// procedure made of it. What has been done and verified all the same is done.
+fn after_a_disturbance(what: &str, end: End) -> End {
+    if !matches!(end.outcome, Outcome::Failed | Outcome::NeedsAPerson) {
+        return end;
+    }
+    let said = end.message.unwrap_or_default();
+    // The door's own words are no news.
+    let text = if said.contains(what) { what.to_owned() } else { format!("{what}; {said}") };
+    let hint = "find out who works on the pair, and agree with them; then run it again to go on from there";
+    let (text, _) = split_hint(Some(text));
+    End::new(Outcome::NeedsAPerson, format!("{} (hint: {hint})", text.unwrap_or_default()))
 }
 
 /// How the steps ended.

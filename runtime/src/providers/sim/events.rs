@@ -262,7 +262,7 @@ impl WorldState {
             let last_phase =
                 self.copies.get(name).is_some_and(|copy| matches!(copy.phase, Phase::Pausing { .. }));
             let paused = last_phase || self.in_force.paused.contains(name);
-            let gone = self.in_force.dead.contains(&vm.machine);
+            let gone = self.in_force.dead.contains(&vm.machine) || self.in_force.shut_off.contains(name);
             let state = match (gone, paused) {
                 (true, _) => VmState::ShutOff,
                 (false, true) => VmState::Paused,

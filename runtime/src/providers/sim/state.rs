@@ -251,6 +251,9 @@ pub struct Faults {
     pub dead: BTreeSet<MachineName>,
     /// Servers whose caches are cold until then: their service answers once in a while.
     pub cold: BTreeMap<ServerName, Micros>,
+    /// VMs that somebody has shut off.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub shut_off: BTreeSet<VmName>,
     /// Machines on which VMs get too little of the processors while copies from and to it are
     /// faster than so many bytes per second: the faster, the less.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

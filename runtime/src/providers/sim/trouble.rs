@@ -60,6 +60,19 @@ impl SimWorld {
         .await
     }
 
+    /// Shut a VM off, or start it again. A copy of it fails.
+    pub async fn shut_vm_off(&self, vm: &VmName, off: bool) -> Result<()> {
+        let vm = vm.clone();
+        self.fault(move |state| {
+            known("vm", &vm, state.vms.contains_key(&vm))?;
+            let reason = "somebody shut the vm off".to_owned();
+            state.end_copy(&vm, CopyEnd::Failed { reason });
+            put_in(&mut state.faults.shut_off, vm, off);
+            Ok(())
+        })
+        .await
+    }
+
     /// Let the copies of a VM move nothing, or let them go on.
     pub async fn stall_copies(&self, vm: &VmName, stalled: bool) -> Result<()> {
         let vm = vm.clone();
