@@ -57,3 +57,67 @@ fn right_before_the_roles_swap_it_is_seen_whether_the_other_one_can_still_follow
     running.wait().exits(0);
     assert_eq!(sim.effects(), (2, 1));
 }
+
+/// A pair whose members are too busy for the pause that they may have, and its rules by role.
+fn busy_pair(migration: &str) -> Simulated {
+    let text = busy_standby().replace("4MiB/s", "64MiB/s").replace("max-pause: 2s", "max-pause: 500ms");
+    let members = "members: [sip-1, sip-2]";
+    Simulated::with_inventory(&text.replace(members, &format!("{members}\n    migration: {migration}")))
+}
+
+#[test]
+fn a_standby_that_does_not_converge_is_slowed_down_where_the_inventory_lets_it() {
+    let sim = busy_pair("{standby: {max-pause-limit: 1s, auto-converge: true}}");
+    let ran = sim.move_pair(&[]).exits(0);
+    // First the longer pause, as far as it may go, and QEMU's own steps beside it.
+    for vm in ["sip-1", "sip-2"] {
+        let ran = ran.clone().says(&format!("the copy of {vm} does not converge: it is slowed down by 20 %"));
+        ran.says(&format!("the copy of {vm} does not converge: its pause may be 1.0 s now"));
+    }
+    assert_eq!((sim.effects(), sim.places().as_str()), ((2, 1), "sip-1 on b, sip-2 on b"), "{ran}");
+    // Without leave it is aborted at its deadline, and nothing has slowed it down.
+    let sim = busy_pair("{standby: {max-pause-limit: 1s, timeout: 60s}}");
+    let ran = sim.move_pair(&[]).exits(1).says("sip-2 stays on a").says("its pause may be 1.0 s now");
+    assert!(!ran.out.contains("slowed down"), "{ran}");
+    assert_eq!((sim.effects(), sim.places().as_str()), ((1, 0), "sip-1 on a, sip-2 on a"), "{ran}");
+}
+
+#[test]
+fn whoever_may_be_active_is_never_slowed_down() {
+    let sim = busy_pair("{active: {timeout: 60s}, standby: {auto-converge: true}}");
+    // A workflow that is not handed the pair does not know the role.
+    let workflow = repository("workflows/vm-migration.yaml");
+    for vm in ["vm=sip-1", "vm=sip-2"] {
+        let args =
+            ["run", workflow.to_str().unwrap(), "-I", "inventory.yaml", "-i", vm, "-i", "destination=b"];
+        let ran = sim.verb(&args).exits(1).says("was not over after 60 s");
+        assert!(!ran.out.contains("slowed down"), "{ran}");
+    }
+    assert_eq!(sim.places(), "sip-1 on a, sip-2 on a");
+}
+
+#[test]
+fn a_copy_that_is_begun_again_may_do_no_more_than_the_first() {
+    let policy = "members: [sip-1, sip-2]\n    migration: {standby: {max-pause: 700ms, timeout: 50m}}";
+    let text = Setup::long_copies().inventory().replace("members: [sip-1, sip-2]", policy);
+    let sim = Simulated::with_inventory(&text.replace("{max-pause: 2s}", "{}"));
+    let running = sim.begin_to_move(&[]);
+    let planned = |sim: &Simulated| {
+        let copies = sim.snapshot().copies;
+        copies
+            .into_values()
+            .map(|copy| (copy.max_pause, copy.deadline.map(|at| at - copy.began)))
+            .collect::<Vec<_>>()
+    };
+    let first = planned(&sim);
+    assert_eq!(first, [(700_000, Some(3_000_000_000))]);
+    running.signal("KILL");
+    running.wait();
+    sim.world(|world| async move { world.kill_copy(&"sip-2".into()).await });
+    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    let resumed = crate::support::program::Running::start(sim.leapfrog().args(["resume", &run]));
+    sim.wait_for(|sim| sim.effects().0 == 2);
+    assert_eq!(planned(&sim), first);
+    resumed.signal("INT");
+    resumed.wait().exits(4);
+}

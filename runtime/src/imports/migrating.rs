@@ -12,7 +12,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use super::{Context, Function, bearing, call::Lane, guarding, starving, tuning::Tuner};
+use super::{
+    Context, Function,
+    bearing::{self, DEFAULT_TIMEOUT, When},
+    call::Lane,
+    guarding, starving,
+    tuning::Tuner,
+};
 use crate::{
     clock::Clock,
     engine::bindings::{
@@ -23,8 +29,6 @@ use crate::{
     providers::{self, Migration, MigrationRequest, ProviderError, Settled},
 };
 
-/// A migration that nobody gave a deadline.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How often the progress is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// The provider enforces the deadline itself; this much later we stop waiting for its word.
@@ -173,14 +177,12 @@ pub(super) async fn whereabouts(
 }
 
 pub(super) fn request(
-    context: &Context,
     vm: &VmName,
     uuid: String,
     source: MachineName,
     destination: &MachineName,
     options: &MigrateOptions,
 ) -> MigrationRequest {
-    let declared = context.inventory.vms.get(vm);
     let asked = |ms: Option<u64>| ms.map(Duration::from_millis);
     MigrationRequest {
         vm: vm.clone(),
@@ -188,13 +190,10 @@ pub(super) fn request(
         source,
         destination: destination.clone(),
         options: providers::MigrateOptions {
-            max_pause: asked(options.max_pause).or_else(|| declared.and_then(|d| d.max_pause)),
-            max_pause_limit: declared.and_then(|d| d.max_pause_limit),
-            dead_time: None,
-            bandwidth: options.bandwidth.or_else(|| declared.and_then(|d| d.bandwidth)),
-            timeout: Some(asked(options.timeout).unwrap_or(DEFAULT_TIMEOUT)),
-            beside: 0,
-            measure: false,
+            max_pause: asked(options.max_pause),
+            bandwidth: options.bandwidth,
+            timeout: asked(options.timeout),
+            ..providers::MigrateOptions::default()
         },
     }
 }
@@ -232,7 +231,7 @@ pub async fn start(
         }
     };
     let started = Started { uuid: uuid.clone(), source: Some(source.clone()) };
-    let request = request(context, vm, uuid, source, destination, options);
+    let request = request(vm, uuid, source, destination, options);
     let (task, accepted) = follow(context, side, request, options.abort_if_active, None);
     accepted.await.map_err(|_| Error::Unknown("whoever began the migration is gone".into()))??;
     Ok((started, task))
@@ -257,7 +256,7 @@ pub fn resume(
     if let Some(end) = side.known_end::<providers::MigrationEnd>(Function::MigrationEnded) {
         return MigrationTask::over(vm, to_guest(end));
     }
-    let request = request(context, vm, started.uuid, source, destination, options);
+    let request = request(vm, started.uuid, source, destination, options);
     let looking = Looking { context: context.clone(), request: request.clone() };
     follow(context, side, request, options.abort_if_active, Some(looking)).0
 }
@@ -295,7 +294,7 @@ async fn find_lost(
         },
         _ => return Ok(None),
     };
-    let request = request(context, vm, uuid.clone(), source.clone(), destination, options);
+    let request = request(vm, uuid.clone(), source.clone(), destination, options);
     let started = Started { uuid, source: Some(source) };
     let looking = Looking { context: context.clone(), request: request.clone() };
     match looking.settled().await {
@@ -388,15 +387,21 @@ fn follow(
         let mut request = request;
         let looks = side.beside(&format!("bears~{}", watching.journal.epoch()));
         let vm = request.vm.clone();
-        match bearing::bounded(&looks, &vm, abort_if_active, &mut request.options).await {
+        match bearing::bounded(&looks, &vm, abort_if_active, When::Now, &mut request.options).await {
             Ok(Ok(_)) => {}
             // What goes on already goes on without it.
             _ if again.is_some() => request.options.max_pause_limit = None,
             refused => {
                 watching.others.copy_ended(&request, Some(&providers::MigrationEnd::Aborted));
-                let error = refused.map_or_else(|e| Err(Error::Failed(format!("{e:#}"))), |said| said.map(drop));
+                let error =
+                    refused.map_or_else(|e| Err(Error::Failed(format!("{e:#}"))), |said| said.map(drop));
                 return drop(accept.send(error));
             }
+        }
+        let mut again = again;
+        if let Some(looking) = &mut again {
+            // What is begun again may do no more than what was begun first.
+            looking.request.clone_from(&request);
         }
         let job = match &again {
             None => watching.world.hypervisor.migrate(&request).await.map(|job| Ok(Arc::from(job))),
@@ -476,6 +481,7 @@ async fn watch_job(
 ) -> providers::MigrationEnd {
     let clock = context.world.clock;
     let mut tuner = Tuner::new(request.options.max_pause, request.options.max_pause_limit);
+    let mut throttle = 0;
     let give_up = clock.now() + request.options.timeout.unwrap_or(DEFAULT_TIMEOUT) + GRACE;
     loop {
         match job.wait(PROGRESS_EVERY).await {
@@ -483,6 +489,13 @@ async fn watch_job(
             Ok(None) => {
                 if let Ok(progress) = job.progress().await {
                     context.facts.progress(&request.vm, &progress);
+                    if progress.throttle > throttle {
+                        throttle = progress.throttle;
+                        let vm = &request.vm;
+                        let text =
+                            format!("the copy of {vm} does not converge: it is slowed down by {throttle} %");
+                        context.facts.note(true, &text);
+                    }
                     if let Some(pause) = tuner.look(&progress) {
                         raise_pause(context, request, job, pause).await;
                     }
@@ -531,61 +544,5 @@ fn to_guest(end: providers::MigrationEnd) -> End {
 }
 
 #[cfg(test)]
-mod tests {
-    use async_trait::async_trait;
-
-    use super::*;
-    use crate::{
-        imports::testing,
-        providers::{Hypervisor, Preflight, Presence, Result},
-    };
-
-    /// A hypervisor that takes its time before it says that it has the migration.
-    #[derive(Debug)]
-    struct Slow(Arc<dyn Hypervisor>, Clock);
-
-    #[async_trait]
-    impl Hypervisor for Slow {
-        async fn look(&self, machine: &MachineName, vm: &VmName, uuid: Option<&str>) -> Result<Presence> {
-            self.0.look(machine, vm, uuid).await
-        }
-        async fn preflight(&self, request: &MigrationRequest) -> Result<Preflight> {
-            self.0.preflight(request).await
-        }
-        async fn migrate(&self, request: &MigrationRequest) -> Result<Box<dyn Migration>> {
-            let migration = self.0.migrate(request).await;
-            self.1.sleep(Duration::from_secs(2)).await;
-            migration
-        }
-        async fn settle(&self, request: &MigrationRequest) -> Result<Settled> {
-            self.0.settle(request).await
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_copy_that_is_accepted_after_the_cancel_is_stopped() {
-        let context = Arc::new(
-            testing::context(|world, clock| {
-                world.hypervisor = Arc::new(Slow(world.hypervisor.clone(), clock));
-            })
-            .await,
-        );
-        let clock = context.world.clock;
-
-        let (vm, to) = (VmName::from("sip-2"), MachineName::from("b"));
-        let options =
-            MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active: false };
-        let side = Lane::new(context.clone(), "copy".into());
-        let asked = start(&context, &side, &vm, &to, &options, false);
-        assert!(clock.timeout(Duration::from_secs(1), asked).await.is_none(), "it is not accepted yet");
-        context.wind_down().await;
-        context.background_ends().await;
-
-        let spans = context.facts.report();
-        let spans = spans.migrations();
-        assert!(
-            matches!(spans[..], [ref span] if matches!(span.ended, Some((_, crate::report::MigrationResult::Aborted)))),
-            "{spans:?}"
-        );
-    }
-}
+#[path = "migrating_tests.rs"]
+mod tests;

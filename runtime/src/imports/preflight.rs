@@ -2,7 +2,7 @@
 //! the VM. It changes nothing.
 
 use super::{
-    bearing,
+    bearing::{self, When},
     call::Lane,
     migrating::{Whereabouts, request, whereabouts},
 };
@@ -31,20 +31,22 @@ pub async fn preflight(
         }
         Err(error) => return Ok(Err(error)),
     };
-    let mut request = request(context, vm, uuid, source.clone(), destination, options);
+    let mut request = request(vm, uuid, source.clone(), destination, options);
     request.options.beside = context.promised(destination, vm);
-    let bearing = match bearing::bounded(lane, vm, options.abort_if_active, &mut request.options).await? {
+    let guarded = options.abort_if_active;
+    let bearing = match bearing::bounded(lane, vm, guarded, When::Beforehand, &mut request.options).await? {
         Ok(bearing) => bearing,
         Err(error) => return Ok(Err(error)),
     };
     // It takes a second, and only a dead time gives it something to be compared with.
     request.options.measure = request.options.dead_time.is_some();
-    let found = match context.world.hypervisor.preflight(&request).await {
+    let mut found = match context.world.hypervisor.preflight(&request).await {
         Ok(found) => found,
         Err(error) => return Ok(Err(error.into())),
     };
-    if let Some(Err(error)) = bearing.map(|bearing| bearing.judge(vm, &found, request.options.bandwidth)) {
-        return Ok(Err(error));
+    match bearing.map_or(Ok(None), |bearing| bearing.judge(vm, &found, &request.options)) {
+        Ok(note) => found.notes.extend(note),
+        Err(error) => return Ok(Err(error)),
     }
     context.promise(destination, vm, found.memory);
     if !found.definition_diff.is_empty() {

@@ -7,10 +7,11 @@ use std::{
 };
 
 use super::{
-    ArrivingChanges, Inventory, Machine, MigrationTls, Server, Ssh, Vm,
+    ArrivingChanges, Inventory, Machine, MigrationTls, Policies, Server, Ssh, Vm,
     access::{read_service, read_ssh, read_uri},
     check,
     pair::read_pair,
+    policy::read_policies,
     simulator::read_simulator,
 };
 use crate::{
@@ -274,6 +275,7 @@ fn read_vm(reader: &mut Reader, entry: &Entry) -> Option<Vm> {
         }
         Some(rate)
     });
+    let migration = fields.entry("migration").map(|entry| read_policies(reader, entry));
     fields.finish(reader);
     if let Some(domain) = domain {
         vm.domain = domain?;
@@ -283,11 +285,12 @@ fn read_vm(reader: &mut Reader, entry: &Entry) -> Option<Vm> {
     }
     vm.max_pause = pause.map_or(Some(None), |pause| pause.map(Some))?;
     vm.max_pause_limit = limit.map_or(Some(None), |limit| limit.map(Some))?;
+    vm.migration = migration.map_or(Some(Policies::default()), |policies| policies)?;
     vm.bandwidth = bandwidth.map_or(Some(None), |rate| rate.map(Some))?;
     Some(vm)
 }
 
-fn read_pause(reader: &mut Reader, node: &Node, what: &str) -> Option<std::time::Duration> {
+pub(super) fn read_pause(reader: &mut Reader, node: &Node, what: &str) -> Option<std::time::Duration> {
     let pause = reader.duration(node, what)?;
     // libvirt counts it in whole milliseconds, and 0 would never converge.
     if pause.as_millis() == 0 {

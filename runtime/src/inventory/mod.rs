@@ -11,11 +11,13 @@ mod load_limits;
 mod model;
 mod pair;
 mod places;
+mod policy;
 mod simulator;
 
 pub use load::{load, load_sources, load_text};
 pub use model::*;
 pub use places::Places;
+pub use policy::{Policies, Policy};
 
 #[cfg(test)]
 mod tests;

@@ -69,6 +69,8 @@ pub struct Vm {
     pub max_pause_limit: Option<Duration>,
     /// Bytes per second for its copy.
     pub bandwidth: Option<u64>,
+    /// What goes before these, and before its pair's, by the role of the member in it.
+    pub migration: super::Policies,
 }
 
 /// The software in a VM that has a role.
@@ -118,6 +120,8 @@ pub struct Pair {
     pub members: Vec<ServerName>,
     pub driver: Driver,
     pub login: LoginPolicy,
+    /// What a copy of a member may do, by its role.
+    pub migration: super::Policies,
     /// The service that the pair gives, at its own (virtual) address.
     pub probe: Option<Probe>,
     /// What a copy of a member may take from the active beside it; `None`: it is not watched.

@@ -3,9 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    Driver, LoadLimits, LoginPolicy, Pair, Probe, Vantage,
+    Driver, LoadLimits, LoginPolicy, Pair, Policies, Probe, Vantage,
     access::{read_service, read_ssh},
     load_limits::read_load_limits,
+    policy::read_policies,
 };
 use crate::{
     model::{MachineName, ServerName},
@@ -42,6 +43,7 @@ pub(super) fn read_pair(reader: &mut Reader, entry: &Entry, file: &Path) -> Opti
     let login = fields.get("login").map(|node| reader.choice(node, "login", &["both", "one"]));
     let probe = fields.entry("probe").map(|probe| read_probe(reader, probe, file));
     let load_limits = fields.entry("load-limits").map(|limits| read_load_limits(reader, limits));
+    let migration = fields.entry("migration").map(|entry| read_policies(reader, entry));
     fields.finish(reader);
     Some(Pair {
         members: members?.into_iter().map(ServerName::new).collect(),
@@ -52,6 +54,7 @@ pub(super) fn read_pair(reader: &mut Reader, entry: &Entry, file: &Path) -> Opti
         },
         probe: probe.map_or(Some(None), |probe| probe.map(Some))?,
         load_limits: load_limits.unwrap_or_else(|| Some(Some(LoadLimits::default())))?,
+        migration: migration.map_or(Some(Policies::default()), |policies| policies)?,
     })
 }
 

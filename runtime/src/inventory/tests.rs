@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use super::*;
+use crate::model::Role;
 
 const REAL: &str = "
 machines:
@@ -229,4 +230,38 @@ fn one_mistake_is_told_once() {
     assert_eq!(text.lines().count(), 1, "{text}");
     let text = wrong(&REAL.replace("uri: qemu+ssh://root@a/system", "uri: qemu+ssh://root@a"));
     assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn a_policy_by_role_goes_before_what_is_said_for_every_role() {
+    let pair = "    login: one\n    migration:\n      active: {max-pause: 50ms, timeout: 5m}\n      standby: {max-pause: 2s, max-pause-limit: 4s, auto-converge: true}\n";
+    let own = "one: {max-pause: 300ms, migration: {standby: {max-pause: 1s, auto-converge: false}},";
+    let text = REAL.replace("    login: one\n", pair).replace("one: {max-pause: 300ms,", own);
+    let inventory = load_text(Path::new("dir/i.yaml"), &text).unwrap_or_else(|found| panic!("{found}"));
+    let policy = |vm: &str, role| inventory.policy(&vm.into(), role);
+    let ms = |ms| Some(Duration::from_millis(ms));
+    let active = policy("one", Role::Active);
+    assert_eq!(
+        (active.max_pause, active.timeout, active.bandwidth),
+        (ms(50), ms(300_000), Some(125_000_000))
+    );
+    assert_eq!((active.auto_converge, active.max_pause_limit), (None, None));
+    assert_eq!(policy("one", Role::Unknown), active);
+    let standby = policy("one", Role::Standby);
+    assert_eq!((standby.max_pause, standby.max_pause_limit), (ms(1_000), ms(4_000)));
+    assert_eq!((standby.auto_converge, standby.bandwidth), (Some(false), Some(125_000_000)));
+    assert_eq!(policy("two", Role::Witness).auto_converge, Some(true));
+}
+
+#[test]
+fn an_active_is_neither_slowed_down_nor_is_there_post_copy() {
+    let with = |policy: &str| wrong(&REAL.replace("login: one", &format!("migration: {{{policy}}}")));
+    assert!(with("active: {auto-converge: true}").contains("an active is not slowed down"));
+    assert_eq!(with("active: {auto-converge: false}"), "");
+    for policy in ["active: {post-copy: true}", "standby: {post-copy: true}"] {
+        assert!(with(policy).contains("there is no post-copy"), "{policy}");
+    }
+    assert!(with("standby: {timeout: 0s}").contains("would abort every copy"));
+    assert!(with("standby: {max-pause: 2s, max-pause-limit: 1s}").contains("less than the max-pause"));
+    assert!(with("stand-by: {}").contains("standby"));
 }

@@ -64,6 +64,9 @@ pub fn migrate(inventory: &Inventory, planned: &PlannedMove) -> Vec<String> {
         .chain(["--undefinesource", "--abort-on-error", "--verbose"])
         .map(str::to_owned)
         .collect();
+    if request.options.auto_converge {
+        args.push("--auto-converge".into());
+    }
     if planned.found.storage > 0 {
         args.push("--copy-storage-all".into());
     }

@@ -124,6 +124,9 @@ pub struct Estimate {
     /// triggers nothing or where that is not known.
     #[serde(rename = "dead-time-ms", with = "ms::option", default)]
     pub dead_time: Option<Duration>,
+    /// The VM is slowed down if its copy does not converge.
+    #[serde(default)]
+    pub auto_converge: bool,
 }
 
 /// A sentence, and the command that shows it.

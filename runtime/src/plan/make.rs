@@ -225,6 +225,7 @@ pub(super) fn estimate(planned: &PlannedMove) -> Estimate {
         duration: planned.duration(),
         max_pause: planned.request.options.max_pause,
         max_pause_limit: planned.request.options.max_pause_limit,
+        auto_converge: planned.request.options.auto_converge,
         dead_time: planned.request.options.dead_time,
         expected_pause: planned.found.expected_pause,
     }

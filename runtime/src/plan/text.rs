@@ -36,6 +36,9 @@ pub(super) fn estimate_text(estimate: &Estimate) -> String {
     if let Some(limit) = estimate.max_pause_limit {
         let _ = write!(text, ", raised up to {} if it does not converge", duration(limit));
     }
+    if estimate.auto_converge {
+        text.push_str(", slowed down if it does not converge");
+    }
     if let Some(dead) = estimate.dead_time {
         let _ = write!(text, "; its middleware reacts to a pause of {}", duration(dead));
     }

@@ -101,6 +101,9 @@ pub struct MigrateOptions {
     pub bandwidth: Option<u64>,
     /// The copy is aborted when it is not over by then.
     pub timeout: Option<Duration>,
+    /// The guest is slowed down, more and more, when it writes faster than the copy moves.
+    #[serde(default)]
+    pub auto_converge: bool,
     /// Bytes of memory at the destination that other VMs of the same run will need as well.
     #[serde(default)]
     pub beside: u64,
@@ -158,6 +161,9 @@ pub struct Progress {
     pub iteration: u64,
     /// The pause that the hypervisor expects (or has had) for the last phase.
     pub pause: Option<Duration>,
+    /// By how many percent the guest is slowed down ([`MigrateOptions::auto_converge`]).
+    #[serde(default)]
+    pub throttle: u8,
 }
 
 /// How a migration ended.

@@ -417,6 +417,7 @@ fn progress(job: &unsafe_edge::Job) -> Progress {
         dirty_rate: job.dirty_pages.saturating_mul(job.page_size),
         iteration: job.iteration,
         pause: job.downtime,
+        throttle: job.throttle,
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Job {
     pub disk_rate: u64,
     /// Expected while the job runs, measured when it is completed.
     pub downtime: Option<Duration>,
+    /// By how many percent the guest is slowed down.
+    pub throttle: u8,
 }
 
 impl Job {
@@ -74,6 +76,8 @@ impl Job {
             self.disk_rate = value;
         } else if is(sys::VIR_DOMAIN_JOB_DOWNTIME) {
             self.downtime = Some(Duration::from_millis(value));
+        } else if is(sys::VIR_DOMAIN_JOB_AUTO_CONVERGE_THROTTLE) {
+            self.throttle = u8::try_from(value).unwrap_or(100);
         }
     }
 }

@@ -97,6 +97,9 @@ impl WorldState {
             left: memory,
             dirtied: 0,
             transferred: 0,
+            auto_converge: options.auto_converge,
+            throttle: 0,
+            in_vain: 0,
         };
         self.copies.insert(request.vm.clone(), copy);
         self.counts.migrations += 1;

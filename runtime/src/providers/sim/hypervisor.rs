@@ -218,6 +218,7 @@ fn progress(state: &WorldState, id: u64, vm: &VmName, memory: u64) -> Progress {
             dirty_rate: copy.dirty_rate,
             iteration: copy.iteration,
             pause: Some(time(copy.pause_for(working_set))),
+            throttle: copy.throttle,
             ..Progress::default()
         };
     }

@@ -173,6 +173,15 @@ pub struct CopyJob {
     pub dirtied: u64,
     /// Bytes that earlier passes moved.
     pub transferred: u64,
+    /// The guest may be slowed down.
+    #[serde(default)]
+    pub auto_converge: bool,
+    /// By how many percent it is.
+    #[serde(default)]
+    pub throttle: u8,
+    /// Passes in vain since it was slowed down last.
+    #[serde(default)]
+    pub in_vain: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
