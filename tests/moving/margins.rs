@@ -60,7 +60,9 @@ fn right_before_the_roles_swap_it_is_seen_whether_the_other_one_can_still_follow
 
 /// A pair whose members are too busy for the pause that they may have, and its rules by role.
 fn busy_pair(migration: &str) -> Simulated {
-    let text = busy_standby().replace("4MiB/s", "64MiB/s").replace("max-pause: 2s", "max-pause: 500ms");
+    let text = busy_standby()
+        .replace("active: 4MiB/s", "active: 64MiB/s")
+        .replace("max-pause: 2s", "max-pause: 500ms");
     let members = "members: [sip-1, sip-2]";
     Simulated::with_inventory(&text.replace(members, &format!("{members}\n    migration: {migration}")))
 }
@@ -120,4 +122,85 @@ fn a_copy_that_is_begun_again_may_do_no_more_than_the_first() {
     assert_eq!(planned(&sim), first);
     resumed.signal("INT");
     resumed.wait().exits(4);
+}
+
+/// A standby that neither converges nor may be slowed down, and may be moved cold.
+fn cold_pair() -> Simulated {
+    busy_pair("{standby: {timeout: 40s, cold: true}}")
+}
+
+/// Whether a copy goes on that its VM is paused for.
+fn is_cold(sim: &Simulated) -> bool {
+    sim.snapshot().copies.values().any(|copy| copy.cold)
+}
+
+#[test]
+fn a_standby_that_does_not_converge_is_moved_cold_where_the_inventory_lets_it() {
+    let sim = cold_pair();
+    let ran = sim.move_pair(&[]).exits(0);
+    for vm in ["sip-1", "sip-2"] {
+        let ran = ran.clone().says(&format!("{vm} stays on a: the copy was not over after 40 s"));
+        ran.says(&format!("move {vm}, which is standby, to b while it is paused"));
+    }
+    let counts = sim.counts();
+    assert_eq!((sim.effects(), counts.failovers), ((4, 1), 0), "each once live and once cold: {ran}");
+    assert_eq!((sim.places().as_str(), sim.actives().as_str()), ("sip-1 on b, sip-2 on b", "sip-2"));
+}
+
+#[test]
+fn a_cold_move_goes_on_without_its_runner_and_is_followed_to_its_end() {
+    let sim = cold_pair();
+    let running = sim.begin_to_move(&[]);
+    sim.wait_for(is_cold);
+    running.signal("KILL");
+    assert_eq!(running.wait().code, None);
+    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    let ran = sim.verb(&["resume", &run]).exits(0);
+    assert_eq!((sim.effects(), sim.places().as_str()), ((4, 1), "sip-1 on b, sip-2 on b"), "{ran}");
+    assert_eq!(sim.counts().failovers, 0, "{ran}");
+}
+
+#[test]
+fn a_cold_move_of_a_dead_runner_is_found_again_and_can_be_stopped() {
+    let setup = Setup { memory: "16GiB", link: "16MiB/s", ..Setup::default() };
+    let policy = "members: [sip-1, sip-2]\n    migration: {standby: {timeout: 20s, cold: true}}";
+    let text = setup.inventory().replace("members: [sip-1, sip-2]", policy);
+    let sim = Simulated::with_inventory(&text);
+    let running = sim.begin_to_move(&[]);
+    sim.wait_for(is_cold);
+    running.signal("KILL");
+    assert_eq!(running.wait().code, None);
+    // A whole copy takes minutes, so this one goes on, and its VM is paused for it.
+    assert!(is_cold(&sim));
+    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    sim.verb(&["cancel", &run]).exits(0).says("cancelled");
+    assert_eq!((sim.effects(), sim.counts().aborts), ((2, 0), 1));
+    assert_eq!(sim.places(), "sip-1 on a, sip-2 on a");
+    let runs =
+        |sim: &Simulated| sim.snapshot().vms.values().all(|vm| vm.state == leapfrog::model::VmState::Running);
+    assert!(runs(&sim), "it goes on at its source");
+}
+
+#[test]
+fn a_cold_move_is_aborted_when_the_paused_one_is_needed() {
+    let sim = cold_pair();
+    let running = sim.begin_to_move(&[]);
+    sim.wait_for(is_cold);
+    // The active breaks down, and nobody can take over while the standby is paused.
+    sim.say_role("sip-1", leapfrog::model::Role::Unknown);
+    let ran = running.wait().exits(1).says("so that it can take over");
+    assert_eq!((sim.effects(), sim.counts().aborts), ((2, 0), 1), "{ran}");
+    assert_eq!(sim.places(), "sip-1 on a, sip-2 on a", "{ran}");
+    assert!(sim.snapshot().copies.is_empty(), "{ran}");
+}
+
+#[test]
+fn a_middleware_that_misses_a_paused_standby_allows_no_cold_move() {
+    let file = "track-file: /etc/keepalived/switch";
+    let text = busy_standby().replace(file, &format!("{file}\n        dead-time: {{standby: 60s}}"));
+    let text = text.replace("working-set: 32MiB", "working-set: 48MiB");
+    let policy = "members: [sip-1, sip-2]\n    migration: {standby: {timeout: 30s, cold: true}}";
+    let sim = Simulated::with_inventory(&text.replace("members: [sip-1, sip-2]", policy));
+    let ran = sim.move_pair(&[]).exits(1).says("sip-2 stays on a: the copy was not over after 30 s");
+    assert_eq!((sim.effects(), is_cold(&sim)), ((1, 0), false), "{ran}");
 }

@@ -36,6 +36,30 @@ fn the_shipped_sequence_breaks_no_rule() {
     }
 }
 
+/// With everything that the inventory can allow for a standby, and copies that have little time.
+#[test]
+fn standbys_that_are_slowed_down_and_moved_cold_break_no_rule_either() {
+    let text = std::fs::read_to_string(repository("examples/simulator/inventory.yaml")).unwrap();
+    let members = "members: [sip-1, sip-2]";
+    let standby = "max-pause: 300ms, max-pause-limit: 2s, timeout: 20s, auto-converge: true, cold: true";
+    let policy = format!("{members}\n    migration: {{active: {{timeout: 10s}}, standby: {{{standby}}}}}");
+    assert!(text.contains(members));
+    let inventory = leapfrog::inventory::load_text("cold.yaml".as_ref(), &text.replace(members, &policy));
+    let inventory = inventory.unwrap_or_else(|found| panic!("{found}"));
+    let workflow = workflow::load(&repository("workflows/pair-migration.yaml")).unwrap();
+    let (stage, quiet) = Stage::new(workflow, inventory, &[], &registry(), engine()).unwrap();
+    assert_eq!(quiet.violations, []);
+    let tally = rehearsed(&stage, 600, None);
+    let stories: Vec<_> =
+        tally.rules.iter().map(|failing| story::text(&failing.played, Some(failing.rule), "")).collect();
+    assert!(stories.is_empty(), "{}", stories.join("\n\n"));
+    // It does come to that.
+    let mut played =
+        (1..=600).map(|number| play(&stage, Schedule::generate(1, number, &stage.ground)).unwrap());
+    let is_cold = |line: &leapfrog::rehearse::Line| line.text.contains("while it is paused");
+    assert!(played.any(|played| played.lines.iter().any(is_cold)), "nothing was moved cold");
+}
+
 #[test]
 fn the_program_needs_no_inventory_and_says_that_nothing_was_broken() {
     let workflow = repository("workflows/pair-migration.yaml");

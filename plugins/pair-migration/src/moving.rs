@@ -23,6 +23,8 @@ struct Member {
     server: Server,
     vm: Vm,
     at: String,
+    /// As a standby that does not converge it may be paused for the whole copy.
+    cold: bool,
 }
 
 /// One move of one pair.
@@ -41,7 +43,13 @@ impl<'a> Move<'a> {
         let members: Vec<Member> = pair
             .members()
             .into_iter()
-            .map(|server| Member { name: server.name(), vm: server.vm(), server, at: String::new() })
+            .map(|server| Member {
+                name: server.name(),
+                vm: server.vm(),
+                server,
+                at: String::new(),
+                cold: false,
+            })
             .collect();
         if members.len() < 2 {
             return Err(Stop::Refused(format!("{} has fewer than two members", pair.name())));
@@ -133,13 +141,22 @@ impl<'a> Move<'a> {
             timeout: self.options.migration_timeout,
             // Whatever happens to the other member meanwhile: one that serves is not paused.
             abort_if_active: true,
+            cold: false,
         }
     }
 
     /// Both sides of every move, before the first one.
-    pub fn preflight(&self) -> Result<(), Stop> {
-        for member in self.members.iter().filter(|m| m.at != self.to) {
-            let estimate = member.vm.preflight(self.destination, self.migrate_options())?;
+    pub fn preflight(&mut self) -> Result<(), Stop> {
+        let options = self.migrate_options();
+        for member in self.members.iter_mut().filter(|m| m.at != self.to) {
+            let estimate = member.vm.preflight(self.destination, options)?;
+            member.cold = estimate.cold;
+            if estimate.cold {
+                note!(
+                    "if the copy of {} is not over in its time, it is moved while it is paused: it is standby then",
+                    member.vm.name()
+                );
+            }
             for remark in &estimate.notes {
                 note!("{remark}");
             }
@@ -160,21 +177,14 @@ impl<'a> Move<'a> {
         // Right before: whoever is standby here must still be, and the pair at rest.
         self.settle(active)?;
         run::step(&format!("move {name}, which is standby, to {}", self.to));
-        let member = self.member(name)?;
-        let migration = match member.vm.migrate(self.destination, self.migrate_options()) {
-            Ok(migration) => migration,
-            Err(error) => {
-                // A copy may be under way that nobody here has a handle of.
-                let unknown = error.outcome_is_unknown();
-                let stop = if unknown { self.lost(name, error.into()) } else { error.into() };
-                return Err(self.stopped(stop));
+        if let Some(late) = self.copy(name, self.migrate_options())? {
+            if !self.member(name)?.cold {
+                return Err(self.stopped(Stop::Failed(late)));
             }
-        };
-        if let Err(stop) = self.copied(member, &migration) {
-            // Only a clean end says where it is.
-            let stop = if matches!(stop, Stop::NeedsAPerson(_)) { self.lost(name, stop) } else { stop };
-            return Err(self.stopped(stop));
+            warn!("{late}");
+            self.cold(name, active)?;
         }
+        let member = self.member(name)?;
         // Whatever the hypervisor said: the machines are asked.
         let placements =
             member.vm.placements().map_err(|e| self.stopped(Stop::NeedsAPerson(format!("{e}"))))?;
@@ -186,6 +196,38 @@ impl<'a> Move<'a> {
         }
         self.moved.push(name.to_owned());
         Ok(())
+    }
+
+    /// A standby whose copy does not come to an end in its time serves nobody: it is paused for
+    /// another one. The runner looks again whether it is standby, and stops the copy if it is
+    /// needed.
+    fn cold(&mut self, name: &str, active: &str) -> Result<(), Stop> {
+        // The copy took its time, too.
+        self.settle(active)?;
+        run::step(&format!("move {name}, which is standby, to {} while it is paused", self.to));
+        match self.copy(name, MigrateOptions { cold: true, ..self.migrate_options() })? {
+            None => Ok(()),
+            Some(late) => Err(self.stopped(Stop::Failed(late))),
+        }
+    }
+
+    /// One copy, to its end. Gives why it was not over in its time, if so: then it is where it was.
+    fn copy(&mut self, name: &str, options: MigrateOptions) -> Result<Option<String>, Stop> {
+        let member = self.member(name)?;
+        let migration = match member.vm.migrate(self.destination, options) {
+            Ok(migration) => migration,
+            Err(error) => {
+                // A copy may be under way that nobody here has a handle of.
+                let unknown = error.outcome_is_unknown();
+                let stop = if unknown { self.lost(name, error.into()) } else { error.into() };
+                return Err(self.stopped(stop));
+            }
+        };
+        self.copied(member, &migration).map_err(|stop| {
+            // Only a clean end says where it is.
+            let stop = if matches!(stop, Stop::NeedsAPerson(_)) { self.lost(name, stop) } else { stop };
+            self.stopped(stop)
+        })
     }
 
     /// At the end: all members are at the destination. Each was seen to arrive, but somebody else
@@ -212,10 +254,13 @@ impl<'a> Move<'a> {
     }
 
     /// Wait for the end of a copy, in turns.
-    fn copied(&self, member: &Member, migration: &Migration) -> Result<(), Stop> {
+    fn copied(&self, member: &Member, migration: &Migration) -> Result<Option<String>, Stop> {
         for _ in 0..TURNS {
             match migration.wait(TURN)? {
-                Some(MigrationEnd::Completed(_)) => return Ok(()),
+                Some(MigrationEnd::Completed(_)) => return Ok(None),
+                Some(MigrationEnd::TimedOut(why)) => {
+                    return Ok(Some(format!("{} stays on {}: {why}", member.vm.name(), member.at)));
+                }
                 Some(MigrationEnd::Failed(why)) => {
                     let why = format!("{} stays on {}: {why}", member.vm.name(), member.at);
                     return Err(Stop::Failed(why));

@@ -23,8 +23,13 @@ struct VmMigration;
 
 impl Guest for VmMigration {
     fn migrate_vm(vm: &Vm, destination: &Machine) -> Result<Report, Stop> {
-        let options =
-            MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active: false };
+        let options = MigrateOptions {
+            max_pause: None,
+            bandwidth: None,
+            timeout: None,
+            abort_if_active: false,
+            cold: false,
+        };
 
         run::step(&format!("look at {} and {}", vm.name(), destination.name()));
         let there = verify::running_at(&vm.placements()?).doing(vm.name())?;
@@ -71,7 +76,7 @@ fn copied(vm: &Vm, migration: &Migration) -> Result<MigrationFigures, Stop> {
     for _ in 0..TURNS {
         match migration.wait(TURN)? {
             Some(MigrationEnd::Completed(figures)) => return Ok(figures),
-            Some(MigrationEnd::Failed(why)) => {
+            Some(MigrationEnd::Failed(why) | MigrationEnd::TimedOut(why)) => {
                 return Err(Stop::Failed(format!("{} stays where it was: {why}", vm.name())));
             }
             Some(MigrationEnd::Aborted) => {

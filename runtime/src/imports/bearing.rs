@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{
+    Context,
     call::Lane,
     guarding,
     handles::Session,
@@ -130,6 +131,27 @@ async fn role(
         ))),
         Role::Active | Role::Unknown => Ok(Role::Active),
     })
+}
+
+/// Whether the VM may be moved while it is paused for the whole copy.
+///
+/// # Errors
+/// Why not. Nothing was changed.
+pub fn may_be_cold(context: &Context, vm: &VmName, bearing: Option<&Bearing>) -> Result<(), Error> {
+    let refused = |why: String| Err(Error::Refused(format!("{vm} is not moved cold: {why}")));
+    let allowed = context.inventory.policy(vm, model::Role::Standby).cold == Some(true);
+    match bearing {
+        None => refused("it holds no member of a pair that this run was handed".into()),
+        Some(_) if !allowed => refused(
+            "the inventory does not allow it (hint: `migration: {standby: {cold: true}}` of its pair)".into(),
+        ),
+        Some(Bearing { server, role, dead_time: Some(dead), .. }) => refused(format!(
+            "a pause of {server}, {}, of {} makes its middleware react, and a cold move takes as long as the whole copy",
+            told(*role),
+            duration(*dead)
+        )),
+        Some(_) => Ok(()),
+    }
 }
 
 /// What the procedure has not said.

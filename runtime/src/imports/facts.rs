@@ -266,8 +266,8 @@ impl Facts {
         });
         let place = match end {
             MigrationEnd::Completed(_) => Some(request.destination.clone()),
-            MigrationEnd::Failed { .. } | MigrationEnd::Aborted => Some(request.source.clone()),
-            MigrationEnd::Unknown { .. } => None,
+            end if end.stayed() => Some(request.source.clone()),
+            _ => None,
         };
         match &place {
             Some(machine) => inner.places.insert(request.vm.clone(), machine.clone()),

@@ -108,8 +108,8 @@ impl Others {
     pub fn copy_ended(&self, request: &MigrationRequest, end: Option<&MigrationEnd>) {
         let at = match end {
             Some(MigrationEnd::Completed(_)) => Some(request.destination.clone()),
-            Some(MigrationEnd::Failed { .. } | MigrationEnd::Aborted) => Some(request.source.clone()),
-            Some(MigrationEnd::Unknown { .. }) | None => None,
+            Some(end) if end.stayed() => Some(request.source.clone()),
+            Some(_) | None => None,
         };
         let mut inner = self.inner();
         let known = inner.vms.entry(request.vm.clone()).or_default();

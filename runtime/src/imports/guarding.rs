@@ -10,6 +10,7 @@ use super::{Context, call::Lane, handles::Session, pairs};
 use crate::{
     engine::bindings::{
         cluster::MemberRole,
+        hypervisor::MigrateOptions,
         types::{Error, Role},
     },
     inventory::LoginPolicy,
@@ -23,6 +24,12 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A copy that is told to stop is told again so often.
 const ABORTS: u32 = 30;
 const ABORT_EVERY: Duration = Duration::from_secs(2);
+/// A member that is paused for its whole copy cannot take over, so the others are looked at more often.
+const LOOK_EVERY_COLD: Duration = Duration::from_secs(1);
+/// One look alone can be in vain.
+const COLD_LOOKS: u32 = 2;
+/// Why the roles are read again.
+pub const AFTER_DEATH: &str = "after the runner's death";
 
 /// A member of a pair, in a VM that is being copied.
 pub struct Guard<'a> {
@@ -44,8 +51,11 @@ pub fn guard_of<'a>(context: &'a Context, vm: &VmName) -> Option<Guard<'a>> {
 }
 
 /// Whether what was asked for can be done.
-pub fn check(context: &Context, vm: &VmName, abort_if_active: bool) -> Result<(), Error> {
-    if abort_if_active && guard_of(context, vm).is_none() {
+pub fn check(context: &Context, vm: &VmName, options: &MigrateOptions) -> Result<(), Error> {
+    if options.cold && !options.abort_if_active {
+        return Err(Error::Refused(format!("{vm} is not moved cold without `abort-if-active`")));
+    }
+    if options.abort_if_active && guard_of(context, vm).is_none() {
         return Err(Error::Refused(format!(
             "`abort-if-active` of {vm}: it holds no member of a pair that this run was handed"
         )));
@@ -87,24 +97,32 @@ impl Guard<'_> {
         &self,
         side: &Lane,
         at_once: bool,
+        cold: bool,
         job: &dyn Migration,
         end: impl Future<Output = MigrationEnd>,
     ) -> MigrationEnd {
         tokio::pin!(end);
-        tokio::select! {
-            end = &mut end => return end,
-            () = self.becomes_active(side, at_once) => {}
-        }
         let server = &self.server;
-        self.context.facts.note(true, &format!("{server} is active now: the copy of its VM is aborted"));
+        let why = tokio::select! {
+            end = &mut end => return end,
+            () = self.becomes_active(side, at_once), if !cold => {
+                format!("{server} is active now: the copy of its VM is aborted")
+            }
+            () = self.is_needed(side), if cold => {
+                format!("nobody else is active: the cold move of {server} is aborted, so that it can take over")
+            }
+        };
+        self.context.facts.note(true, &why);
         stop(self.context, job, end).await
     }
 
     /// Before a copy is begun that was announced before the runner died: what was read then may be
     /// hours old. Refused unless another member is active and this one is standby.
-    pub async fn look_again(&self, side: &Lane) -> Result<(), Error> {
+    ///
+    /// `when`: for the message.
+    pub async fn look_again(&self, side: &Lane, when: &str) -> Result<(), Error> {
         let lane = side.beside(&format!("again~{}", self.context.journal.epoch()));
-        let refused = |why: String| Err(Error::Refused(format!("after the runner's death: {why}")));
+        let refused = |why: String| Err(Error::Refused(format!("{when}: {why}")));
         let roles = match pairs::read_roles(&lane, &self.pair).await {
             Ok(Ok(roles)) => roles,
             Ok(Err(error)) => return refused(super::text(&error)),
@@ -119,6 +137,27 @@ impl Guard<'_> {
             }
             None => refused(format!("no other member than {own} is active")),
         }
+    }
+
+    /// Comes back when nobody else serves, while this member is paused.
+    async fn is_needed(&self, side: &Lane) {
+        let lane = side.beside(&format!("roles~{}", self.context.journal.epoch()));
+        let mut in_vain = 0;
+        while in_vain < COLD_LOOKS {
+            self.context.world.clock.sleep(LOOK_EVERY_COLD).await;
+            in_vain = if self.another_is_active(&lane).await { 0 } else { in_vain + 1 };
+        }
+    }
+
+    async fn another_is_active(&self, lane: &Lane) -> bool {
+        if self.logs_in_to_one() {
+            let said = pairs::read_roles(lane, &self.pair).await;
+            let active = |role: &MemberRole| role.server != self.server.as_str() && role.role == Role::Active;
+            return matches!(said, Ok(Ok(roles)) if roles.iter().any(active));
+        }
+        let others = self.members.iter().filter(|member| **member != self.server);
+        let looks = others.map(|member| self.is_active(lane, member));
+        futures_util::future::join_all(looks).await.into_iter().any(|active| active)
     }
 
     async fn becomes_active(&self, side: &Lane, at_once: bool) {

@@ -193,6 +193,7 @@ pub(super) fn request(
             max_pause: asked(options.max_pause),
             bandwidth: options.bandwidth,
             timeout: asked(options.timeout),
+            cold: options.cold,
             ..providers::MigrateOptions::default()
         },
     }
@@ -211,12 +212,12 @@ pub async fn start(
     if lost && let Some(found) = find_lost(context, side, vm, destination, options).await? {
         return Ok(found);
     }
-    guarding::check(context, vm, options.abort_if_active)?;
-    if lost
-        && options.abort_if_active
+    guarding::check(context, vm, options)?;
+    if (lost && options.abort_if_active || options.cold)
         && let Some(guard) = guarding::guard_of(context, vm)
     {
-        guard.look_again(side).await?;
+        let when = if lost { guarding::AFTER_DEATH } else { "right before its cold move" };
+        guard.look_again(side, when).await?;
     }
     let others = context.known_vms().into_iter().filter(|other| other != vm);
     let (place, ()) = tokio::join!(whereabouts(context, vm, destination), context.check_places(others));
@@ -347,7 +348,7 @@ impl Looking {
             Settled::NotBegun => {
                 if guarded
                     && let Some(guard) = guarding::guard_of(&self.context, &self.request.vm)
-                    && let Err(error) = guard.look_again(side).await
+                    && let Err(error) = guard.look_again(side, guarding::AFTER_DEATH).await
                 {
                     return Ok(Err(providers::MigrationEnd::Failed { reason: super::text(&error) }));
                 }
@@ -387,14 +388,20 @@ fn follow(
         let mut request = request;
         let looks = side.beside(&format!("bears~{}", watching.journal.epoch()));
         let vm = request.vm.clone();
-        match bearing::bounded(&looks, &vm, abort_if_active, When::Now, &mut request.options).await {
-            Ok(Ok(_)) => {}
+        let bounded = bearing::bounded(&looks, &vm, abort_if_active, When::Now, &mut request.options).await;
+        let bounded = match bounded {
+            Ok(Ok(bearing)) if request.options.cold && again.is_none() => {
+                Ok(bearing::may_be_cold(&watching, &vm, bearing.as_ref()))
+            }
+            other => other.map(|said| said.map(drop)),
+        };
+        match bounded {
+            Ok(Ok(())) => {}
             // What goes on already goes on without it.
             _ if again.is_some() => request.options.max_pause_limit = None,
             refused => {
                 watching.others.copy_ended(&request, Some(&providers::MigrationEnd::Aborted));
-                let error =
-                    refused.map_or_else(|e| Err(Error::Failed(format!("{e:#}"))), |said| said.map(drop));
+                let error = refused.unwrap_or_else(|error| Err(Error::Failed(format!("{error:#}"))));
                 return drop(accept.send(error));
             }
         }
@@ -416,7 +423,9 @@ fn follow(
                 let end = watch_job(&watching, &request, job.as_ref());
                 let end = starving::over(&watching, &request, again.is_some(), job.as_ref(), end);
                 match guarding::guard_of(&watching, &request.vm).filter(|_| abort_if_active) {
-                    Some(guard) => guard.over(&side, again.is_some(), job.as_ref(), end).await,
+                    Some(guard) => {
+                        guard.over(&side, again.is_some(), request.options.cold, job.as_ref(), end).await
+                    }
                     None => end.await,
                 }
             }
@@ -539,6 +548,7 @@ fn to_guest(end: providers::MigrationEnd) -> End {
         })),
         providers::MigrationEnd::Failed { reason } => Ok(MigrationEnd::Failed(reason)),
         providers::MigrationEnd::Aborted => Ok(MigrationEnd::Aborted),
+        providers::MigrationEnd::TimedOut { reason } => Ok(MigrationEnd::TimedOut(reason)),
         providers::MigrationEnd::Unknown { reason } => Err(Error::Unknown(reason)),
     }
 }

@@ -27,7 +27,7 @@ pub async fn preflight(
         Ok(Whereabouts::RunsOn(source, uuid)) => (source, uuid),
         Ok(Whereabouts::AlreadyThere) => {
             let source = destination.to_string();
-            return Ok(Ok(Estimate { source, memory: 0, storage: 0, notes: vec![] }));
+            return Ok(Ok(Estimate { source, memory: 0, storage: 0, notes: vec![], cold: false }));
         }
         Err(error) => return Ok(Err(error)),
     };
@@ -44,7 +44,7 @@ pub async fn preflight(
         Ok(found) => found,
         Err(error) => return Ok(Err(error.into())),
     };
-    match bearing.map_or(Ok(None), |bearing| bearing.judge(vm, &found, &request.options)) {
+    match bearing.as_ref().map_or(Ok(None), |bearing| bearing.judge(vm, &found, &request.options)) {
         Ok(note) => found.notes.extend(note),
         Err(error) => return Ok(Err(error)),
     }
@@ -57,5 +57,6 @@ pub async fn preflight(
         memory: found.memory,
         storage: found.storage,
         notes: found.notes,
+        cold: options.abort_if_active && bearing::may_be_cold(context, vm, bearing.as_ref()).is_ok(),
     }))
 }

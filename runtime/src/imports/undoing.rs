@@ -101,7 +101,7 @@ mod tests {
     use crate::imports::testing;
 
     fn options(abort_if_active: bool) -> MigrateOptions {
-        MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active }
+        MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active, cold: false }
     }
 
     #[tokio::test(start_paused = true)]

@@ -257,7 +257,8 @@ fn a_policy_by_role_goes_before_what_is_said_for_every_role() {
 fn an_active_is_neither_slowed_down_nor_is_there_post_copy() {
     let with = |policy: &str| wrong(&REAL.replace("login: one", &format!("migration: {{{policy}}}")));
     assert!(with("active: {auto-converge: true}").contains("an active is not slowed down"));
-    assert_eq!(with("active: {auto-converge: false}"), "");
+    assert!(with("active: {cold: true}").contains("an active is not moved cold"));
+    assert_eq!(with("active: {auto-converge: false, cold: false}"), "");
     for policy in ["active: {post-copy: true}", "standby: {post-copy: true}"] {
         assert!(with(policy).contains("there is no post-copy"), "{policy}");
     }

@@ -104,6 +104,9 @@ pub struct MigrateOptions {
     /// The guest is slowed down, more and more, when it writes faster than the copy moves.
     #[serde(default)]
     pub auto_converge: bool,
+    /// The guest is paused for the whole copy.
+    #[serde(default)]
+    pub cold: bool,
     /// Bytes of memory at the destination that other VMs of the same run will need as well.
     #[serde(default)]
     pub beside: u64,
@@ -178,8 +181,17 @@ pub enum MigrationEnd {
     Failed { reason: String },
     /// As `Failed`, because it was told to stop.
     Aborted,
+    /// As `Failed`, because it was not over within [`MigrateOptions::timeout`].
+    TimedOut { reason: String },
     /// The machines contradict each other or do not answer. Nothing may be assumed.
     Unknown { reason: String },
+}
+
+impl MigrationEnd {
+    /// It did not happen: both machines were asked, and the VM is where it was.
+    pub fn stayed(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Aborted | Self::TimedOut { .. })
+    }
 }
 
 /// What a finished migration took. The hypervisor's own figures where it has some.

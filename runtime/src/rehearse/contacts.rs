@@ -114,7 +114,8 @@ impl Hypervisor for Machines {
         let fate = self.line.effect().await;
         let before = self.line.world().await?;
         self.line.watch().migrates(&before, vm, destination);
-        self.line.watch().say(Who::Run, format!("moves {vm} from {source} to {destination}"));
+        let how = if request.options.cold { " while it is paused" } else { "" };
+        self.line.watch().say(Who::Run, format!("moves {vm} from {source} to {destination}{how}"));
         let what = format!("the migration of {vm}");
         if fate == Fate::Fails {
             let reason = "the hypervisor reports an internal error".to_owned();

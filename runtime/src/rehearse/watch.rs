@@ -164,7 +164,8 @@ impl Watch {
             }
             let Some(seen) = self.vms.get_mut(name) else { continue };
             let mut said = Vec::new();
-            let copy = state.copies.get(name).map(|c| (c.id, matches!(c.phase, Phase::Pausing { .. })));
+            let copy = state.copies.get(name);
+            let copy = copy.map(|c| (c.id, c.cold || matches!(c.phase, Phase::Pausing { .. })));
             let before = seen.copy;
             seen.copy = copy;
             if let Some((id, _)) = before.filter(|(id, _)| copy.is_none_or(|(now, _)| now != *id)) {
@@ -172,6 +173,7 @@ impl Watch {
                     Some(CopyEnd::Completed) => "completed",
                     Some(CopyEnd::Aborted) => "was aborted",
                     Some(CopyEnd::Failed { .. }) => "broke off",
+                    Some(CopyEnd::TimedOut { .. }) => "was not over in its time",
                     None => "is over",
                 };
                 said.push(format!("the copy of {name} {text}"));

@@ -261,7 +261,9 @@ impl From<&crate::providers::MigrationEnd> for MigrationResult {
                 transferred: figures.transferred,
                 notes: figures.notes.clone(),
             },
-            MigrationEnd::Failed { reason } => Self::Failed { reason: reason.clone() },
+            MigrationEnd::Failed { reason } | MigrationEnd::TimedOut { reason } => {
+                Self::Failed { reason: reason.clone() }
+            }
             MigrationEnd::Aborted => Self::Aborted,
             MigrationEnd::Unknown { reason } => Self::Unknown { reason: reason.clone() },
         }

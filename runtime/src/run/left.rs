@@ -136,7 +136,7 @@ impl Left {
             (_, Some(Json::String(source)), Some(MigrationEnd::Completed(_))) => {
                 self.moves.push((vm, MachineName::new(source), destination));
             }
-            (_, Some(_), Some(MigrationEnd::Failed { .. } | MigrationEnd::Aborted)) => {}
+            (_, Some(_), Some(ended)) if ended.stayed() => {}
             _ => self.unclear.push(format!("the copy of {vm} to {destination}")),
         }
     }

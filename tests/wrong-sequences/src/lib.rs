@@ -163,7 +163,7 @@ impl Moving<'_> {
             self.mistake,
             Mistake::NoWatchWhileCopying | Mistake::ActiveFirst | Mistake::GoesOnAfterAFailedSwitchover
         );
-        MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active }
+        MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active, cold: false }
     }
 
     fn copied(&self, migration: &Migration) -> Result<(), Stop> {

@@ -40,7 +40,12 @@ impl Call {
     pub fn new(inner: &Inner, request: &MigrationRequest, plan: &Plan, destination: &Machine) -> Self {
         let vm = inner.vms.get(&request.vm);
         let bandwidth = request.options.bandwidth.or(vm.and_then(|vm| vm.bandwidth));
-        let mut flags = sys::VIR_MIGRATE_LIVE | sys::VIR_MIGRATE_PEER2PEER | sys::VIR_MIGRATE_ABORT_ON_ERROR;
+        let mut flags = sys::VIR_MIGRATE_PEER2PEER | sys::VIR_MIGRATE_ABORT_ON_ERROR;
+        if !request.options.cold {
+            // Without it libvirt pauses the guest, copies, and lets it go on at the destination, or
+            // at the source when it fails.
+            flags |= sys::VIR_MIGRATE_LIVE;
+        }
         if plan.persistent_xml.is_some() {
             flags |= sys::VIR_MIGRATE_PERSIST_DEST | sys::VIR_MIGRATE_UNDEFINE_SOURCE;
         }

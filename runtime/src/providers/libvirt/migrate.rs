@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) speed: speed::Before,
     started: Instant,
     told_to_stop: AtomicBool,
+    /// Its time was over before it was.
+    timed_out: AtomicBool,
     job_seen: AtomicBool,
     last: Mutex<Progress>,
     end: watch::Sender<Option<MigrationEnd>>,
@@ -141,6 +143,9 @@ impl Stopper {
     }
 
     async fn stop(&mut self, state: &State) {
+        if !state.told_to_stop.load(Ordering::SeqCst) {
+            state.timed_out.store(true, Ordering::SeqCst);
+        }
         if let Err(error) = state.ask_to_stop().await {
             tracing::warn!(vm = %state.request.vm, %error, "aborting a copy that is past its deadline");
         }
@@ -199,7 +204,12 @@ async fn conclude(state: &State, verdict: Verdict, called: Called, plan: Plan) -
             let left = state.remove_volumes(&plan).await;
             let reason = match called.result {
                 _ if state.told_to_stop.load(Ordering::SeqCst) && left.is_empty() => {
-                    return MigrationEnd::Aborted;
+                    return match state.request.options.timeout {
+                        Some(timeout) if state.timed_out.load(Ordering::SeqCst) => MigrationEnd::TimedOut {
+                            reason: format!("the copy was not over after {timeout:?} and was stopped"),
+                        },
+                        _ => MigrationEnd::Aborted,
+                    };
                 }
                 Ok(()) => "the hypervisor called it done, but the vm still runs at the source".to_owned(),
                 Err(reason) => reason,
@@ -224,6 +234,7 @@ impl State {
             speed: speed::Before::default(),
             started: Instant::now(),
             told_to_stop: AtomicBool::new(false),
+            timed_out: AtomicBool::new(false),
             job_seen: AtomicBool::new(false),
             last: Mutex::default(),
             end: watch::Sender::new(None),

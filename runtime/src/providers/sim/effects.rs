@@ -97,6 +97,7 @@ impl WorldState {
             left: memory,
             dirtied: 0,
             transferred: 0,
+            cold: options.cold,
             auto_converge: options.auto_converge,
             throttle: 0,
             in_vain: 0,

@@ -151,7 +151,7 @@ impl WorldState {
                         "the copy was not over after {} s and was stopped",
                         (self.now - copy.began) as f64 / SECOND as f64
                     );
-                    self.end_copy(&name, CopyEnd::Failed { reason });
+                    self.end_copy(&name, CopyEnd::TimedOut { reason });
                 }
             }
         }
@@ -181,7 +181,7 @@ impl WorldState {
         let mut pause = 0;
         if end == CopyEnd::Completed {
             transferred = transferred.saturating_add(copy.pass);
-            pause = self.now.saturating_sub(copy.since);
+            pause = self.now.saturating_sub(if copy.cold { copy.began } else { copy.since });
             if let Some(vm) = self.vms.get_mut(name) {
                 vm.machine = copy.destination.clone();
             }
@@ -277,8 +277,10 @@ impl WorldState {
 
     fn refresh_vms(&mut self) {
         for (name, vm) in &mut self.vms {
-            let last_phase =
-                self.copies.get(name).is_some_and(|copy| matches!(copy.phase, Phase::Pausing { .. }));
+            let last_phase = self
+                .copies
+                .get(name)
+                .is_some_and(|copy| copy.cold || matches!(copy.phase, Phase::Pausing { .. }));
             let paused = last_phase || self.in_force.paused.contains(name);
             let gone = self.in_force.dead.contains(&vm.machine) || self.in_force.shut_off.contains(name);
             let state = match (gone, paused) {

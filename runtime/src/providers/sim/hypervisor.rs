@@ -264,6 +264,7 @@ fn end(state: &WorldState, id: u64, request: &MigrationRequest) -> Option<Migrat
         CopyEnd::Completed => MigrationEnd::Completed(figures(ended)),
         CopyEnd::Aborted => MigrationEnd::Aborted,
         CopyEnd::Failed { reason } => MigrationEnd::Failed { reason: reason.clone() },
+        CopyEnd::TimedOut { reason } => MigrationEnd::TimedOut { reason: reason.clone() },
     })
 }
 

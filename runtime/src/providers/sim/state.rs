@@ -173,6 +173,9 @@ pub struct CopyJob {
     pub dirtied: u64,
     /// Bytes that earlier passes moved.
     pub transferred: u64,
+    /// The guest is paused for the whole copy.
+    #[serde(default)]
+    pub cold: bool,
     /// The guest may be slowed down.
     #[serde(default)]
     pub auto_converge: bool,
@@ -187,7 +190,7 @@ pub struct CopyJob {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// The VM runs at the source.
+    /// The VM runs at the source, or is paused there for a cold copy.
     Copying,
     /// The VM is paused while the rest goes over.
     Pausing { until: Micros },
@@ -212,7 +215,13 @@ pub struct Ended {
 pub enum CopyEnd {
     Completed,
     Aborted,
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
+    /// Its time was over before it was.
+    TimedOut {
+        reason: String,
+    },
 }
 
 /// Effects that the world has had: what a test compares with a journal.
