@@ -16,7 +16,9 @@ use super::{
     Context, Function,
     bearing::{self, DEFAULT_TIMEOUT, When},
     call::Lane,
-    guarding, starving,
+    guarding,
+    lost::{self, Looking},
+    starving,
     tuning::Tuner,
 };
 use crate::{
@@ -26,17 +28,13 @@ use crate::{
         types::Error,
     },
     model::{MachineName, VmName, VmState},
-    providers::{self, Migration, MigrationRequest, ProviderError, Settled},
+    providers::{self, Migration, MigrationRequest},
 };
 
 /// How often the progress is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// The provider enforces the deadline itself; this much later we stop waiting for its word.
 const GRACE: Duration = Duration::from_secs(120);
-/// A machine that does not answer after a crash is asked again for so long: its daemon may be
-/// starting, too.
-const SETTLE_WITHIN: Duration = Duration::from_secs(60);
-const SETTLE_EVERY: Duration = Duration::from_secs(1);
 
 type End = Result<MigrationEnd, Error>;
 
@@ -55,9 +53,9 @@ type Job = Arc<Mutex<Option<Arc<dyn Migration>>>>;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Started {
-    uuid: String,
+    pub(super) uuid: String,
     /// `None`: the VM was at the destination already.
-    source: Option<MachineName>,
+    pub(super) source: Option<MachineName>,
 }
 
 impl MigrationTask {
@@ -209,7 +207,7 @@ pub async fn start(
     options: &MigrateOptions,
     lost: bool,
 ) -> Result<(Started, Arc<MigrationTask>), Error> {
-    if lost && let Some(found) = find_lost(context, side, vm, destination, options).await? {
+    if lost && let Some(found) = lost::find(context, side, vm, destination, options).await? {
         return Ok(found);
     }
     guarding::check(context, vm, options)?;
@@ -233,9 +231,17 @@ pub async fn start(
     };
     let started = Started { uuid: uuid.clone(), source: Some(source.clone()) };
     let request = request(vm, uuid, source, destination, options);
-    let (task, accepted) = follow(context, side, request, options.abort_if_active, None);
-    accepted.await.map_err(|_| Error::Unknown("whoever began the migration is gone".into()))??;
-    Ok((started, task))
+    let (task, accepted) = follow(context, side, request.clone(), options.abort_if_active, Beginning::Anew);
+    let accepted =
+        accepted.await.map_err(|_| Error::Unknown("whoever began the migration is gone".into()))?;
+    match accepted {
+        Ok(()) => Ok((started, task)),
+        Err(error @ Error::Unknown(_)) => {
+            let task = lost::after_the_reply(context, side, request, options.abort_if_active, &error).await?;
+            Ok((started, task))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn there_already(vm: &VmName) -> Arc<MigrationTask> {
@@ -259,123 +265,30 @@ pub fn resume(
     }
     let request = request(vm, started.uuid, source, destination, options);
     let looking = Looking { context: context.clone(), request: request.clone() };
-    follow(context, side, request, options.abort_if_active, Some(looking)).0
+    follow(context, side, request, options.abort_if_active, Beginning::Lost(looking)).0
 }
 
-/// After a lost reply: whether it was begun. `None`: it was not, or nothing of it is left.
-async fn find_lost(
-    context: &Arc<Context>,
-    side: &Lane,
-    vm: &VmName,
-    destination: &MachineName,
-    options: &MigrateOptions,
-) -> Result<Option<(Started, Arc<MigrationTask>)>, Error> {
-    let Some(uuid) = context.uuid(vm) else { return Ok(None) };
-    let before = context.facts.place(vm);
-    let answers = context.locate(vm).await;
-    let somewhere = |state: VmState| !matches!(state, VmState::Absent | VmState::ShutOff);
-    let mut elsewhere = Vec::new();
-    for (machine, answer) in &answers {
-        match answer {
-            Ok(presence) if machine != destination && somewhere(presence.state) => elsewhere.push(machine),
-            Err(error) if machine != destination => {
-                return Err(Error::Unknown(format!(
-                    "whether the copy of {vm} was begun cannot be seen: {error}"
-                )));
-            }
-            _ => {}
-        }
-    }
-    let source = match elsewhere.as_slice() {
-        [source] => (*source).clone(),
-        // Nowhere but at the destination: it is over, and came from where it was seen before.
-        [] => match before.filter(|machine| machine != destination) {
-            Some(source) => source,
-            None => return Ok(None),
-        },
-        _ => return Ok(None),
-    };
-    let request = request(vm, uuid.clone(), source.clone(), destination, options);
-    let started = Started { uuid, source: Some(source) };
-    let looking = Looking { context: context.clone(), request: request.clone() };
-    match looking.settled().await {
-        Settled::NotBegun => Ok(None),
-        Settled::Ended(providers::MigrationEnd::Unknown { reason }) => Err(Error::Unknown(reason)),
-        Settled::Ended(_) | Settled::UnderWay(_) => {
-            let task = follow(context, side, request, options.abort_if_active, Some(looking)).0;
-            Ok(Some((started, task)))
-        }
-    }
+/// How a migration comes to be followed.
+pub(super) enum Beginning {
+    /// It is begun now.
+    Anew,
+    /// Its runner died: it is looked for.
+    Lost(Looking),
+    /// Its reply was lost, and this is what became of it.
+    Found(Result<Arc<dyn Migration>, providers::MigrationEnd>),
 }
 
-/// What became of a migration while there was no runner.
-struct Looking {
-    context: Arc<Context>,
-    request: MigrationRequest,
-}
-
-impl Looking {
-    /// Ask both machines, again and again while one of them is silent.
-    async fn settled(&self) -> Settled {
-        let clock = self.context.world.clock;
-        let until = clock.now() + SETTLE_WITHIN;
-        loop {
-            let reason = match self.context.world.hypervisor.settle(&self.request).await {
-                Ok(Settled::Ended(providers::MigrationEnd::Unknown { reason })) => reason,
-                Ok(settled) => return settled,
-                Err(error) => error.to_string(),
-            };
-            if clock.now() >= until {
-                return Settled::Ended(providers::MigrationEnd::Unknown { reason });
-            }
-            clock.sleep(SETTLE_EVERY).await;
-        }
-    }
-
-    /// The migration, found or begun again: the VM is at the source, and both machines have said
-    /// that nothing moves it.
-    ///
-    /// `guarded`: only if the roles still allow it.
-    async fn found(
-        &self,
-        side: &Lane,
-        guarded: bool,
-    ) -> Result<Result<Arc<dyn Migration>, providers::MigrationEnd>, ProviderError> {
-        match self.settled().await {
-            Settled::UnderWay(job) => Ok(Ok(Arc::from(job))),
-            Settled::Ended(end) => Ok(Err(end)),
-            Settled::NotBegun if self.context.is_winding_down() => Ok(Err(providers::MigrationEnd::Aborted)),
-            Settled::NotBegun => {
-                if guarded
-                    && let Some(guard) = guarding::guard_of(&self.context, &self.request.vm)
-                    && let Err(error) = guard.look_again(side, guarding::AFTER_DEATH).await
-                {
-                    return Ok(Err(providers::MigrationEnd::Failed { reason: super::text(&error) }));
-                }
-                self.context.facts.note(
-                    true,
-                    &format!(
-                        "the copy of {} did not survive the runner, and is begun again",
-                        self.request.vm
-                    ),
-                );
-                Ok(Ok(Arc::from(self.context.world.hypervisor.migrate(&self.request).await?)))
-            }
-        }
-    }
-}
-
-type Accepted = oneshot::Receiver<Result<(), Error>>;
+pub(super) type Accepted = oneshot::Receiver<Result<(), Error>>;
 
 /// Begin it, or find it again, and watch it to its end, in the background: whoever asks may be
 /// gone before the hypervisor has answered, when a step is cancelled or out of time. What was
 /// begun is watched, and stopped, all the same.
-fn follow(
+pub(super) fn follow(
     context: &Arc<Context>,
     side: &Lane,
     request: MigrationRequest,
     abort_if_active: bool,
-    again: Option<Looking>,
+    beginning: Beginning,
 ) -> (Arc<MigrationTask>, Accepted) {
     let (tell, end) = watch::channel(None);
     let (accept, accepted) = oneshot::channel();
@@ -385,12 +298,13 @@ fn follow(
     context.follows(&request.vm);
     context.others.copy_begins(&request.vm);
     context.spawn(async move {
+        let anew = matches!(beginning, Beginning::Anew);
         let mut request = request;
         let looks = side.beside(&format!("bears~{}", watching.journal.epoch()));
         let vm = request.vm.clone();
         let bounded = bearing::bounded(&looks, &vm, abort_if_active, When::Now, &mut request.options).await;
         let bounded = match bounded {
-            Ok(Ok(bearing)) if request.options.cold && again.is_none() => {
+            Ok(Ok(bearing)) if request.options.cold && anew => {
                 Ok(bearing::may_be_cold(&watching, &vm, bearing.as_ref()))
             }
             other => other.map(|said| said.map(drop)),
@@ -398,21 +312,23 @@ fn follow(
         match bounded {
             Ok(Ok(())) => {}
             // What goes on already goes on without it.
-            _ if again.is_some() => request.options.max_pause_limit = None,
+            _ if !anew => request.options.max_pause_limit = None,
             refused => {
                 watching.others.copy_ended(&request, Some(&providers::MigrationEnd::Aborted));
                 let error = refused.unwrap_or_else(|error| Err(Error::Failed(format!("{error:#}"))));
                 return drop(accept.send(error));
             }
         }
-        let mut again = again;
-        if let Some(looking) = &mut again {
-            // What is begun again may do no more than what was begun first.
-            looking.request.clone_from(&request);
-        }
-        let job = match &again {
-            None => watching.world.hypervisor.migrate(&request).await.map(|job| Ok(Arc::from(job))),
-            Some(looking) => looking.found(&side, abort_if_active).await,
+        let job = match beginning {
+            Beginning::Anew => {
+                watching.world.hypervisor.migrate(&request).await.map(|job| Ok(Arc::from(job)))
+            }
+            Beginning::Lost(mut looking) => {
+                // What is begun again may do no more than what was begun first.
+                looking.request.clone_from(&request);
+                looking.found(&side, abort_if_active).await
+            }
+            Beginning::Found(found) => Ok(found),
         };
         let end = match job {
             Ok(Ok(job)) => {
@@ -421,11 +337,9 @@ fn follow(
                 drop(accept.send(Ok(())));
                 watching.copies(&job).await;
                 let end = watch_job(&watching, &request, job.as_ref());
-                let end = starving::over(&watching, &request, again.is_some(), job.as_ref(), end);
+                let end = starving::over(&watching, &request, !anew, job.as_ref(), end);
                 match guarding::guard_of(&watching, &request.vm).filter(|_| abort_if_active) {
-                    Some(guard) => {
-                        guard.over(&side, again.is_some(), request.options.cold, job.as_ref(), end).await
-                    }
+                    Some(guard) => guard.over(&side, !anew, request.options.cold, job.as_ref(), end).await,
                     None => end.await,
                 }
             }
@@ -434,7 +348,7 @@ fn follow(
                 watching.facts.migration_goes_on(&request);
                 end
             }
-            Err(error) if again.is_none() => {
+            Err(error) if anew => {
                 // Only an outcome that is known says that the VM stayed.
                 let stayed = (!error.outcome_is_unknown()).then_some(providers::MigrationEnd::Aborted);
                 watching.others.copy_ended(&request, stayed.as_ref());
@@ -475,7 +389,7 @@ pub fn take_up(context: &Arc<Context>, copy: &super::replay::OpenCopy) -> Result
     }
     let context = context.clone();
     context.clone().spawn(async move {
-        if let Err(error) = find_lost(&context, &side, &vm, &destination, &options).await {
+        if let Err(error) = lost::find(&context, &side, &vm, &destination, &options).await {
             context.facts.note(true, &super::text(&error));
         }
     });

@@ -15,6 +15,7 @@ mod guarding;
 pub mod handles;
 mod hypervisor;
 mod login;
+mod lost;
 mod migrating;
 mod pairs;
 mod preflight;
