@@ -149,6 +149,22 @@ fn what_was_done_before_the_point_of_no_return_is_undone() {
 }
 
 #[test]
+fn a_copy_that_is_under_way_when_the_time_is_over_is_aborted_and_undone() {
+    // A copy takes 17 minutes.
+    let sim = Simulated::with(&Setup::long_copies());
+    declares(&sim, "    timeout: 100s\n    on-failure: undo\n");
+    let ran = moving(&sim, &[], None).exits(1).says("step move was not over within 1 min 40 s");
+    ran.says("there is nothing to undo");
+    assert_eq!((sim.effects(), sim.counts().aborts), ((1, 0), 1));
+    assert_eq!((sim.places().as_str(), sim.actives().as_str()), ("sip-1 on a, sip-2 on a", "sip-1"));
+    // The same for a person to look at.
+    let sim = Simulated::with(&Setup::long_copies());
+    declares(&sim, "    timeout: 100s\n    on-failure: pause\n");
+    moving(&sim, &[], None).exits(3).says("Paused, after").says("was not over within 1 min 40 s");
+    assert_eq!((sim.effects(), sim.counts().aborts), ((1, 0), 1));
+}
+
+#[test]
 fn an_undo_moves_no_active_and_takes_no_unknown_role_for_standby() {
     // Somebody switches over while the run waits: the one that would go home serves now.
     let (sim, run) = asked_in_b("    on-failure: undo\n");

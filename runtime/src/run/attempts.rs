@@ -60,13 +60,15 @@ enum Attempt {
     Done(Json),
     /// It did not do what it was asked, in a state that it knows.
     Failed(String),
+    /// It was stopped in the middle: what it has left can be known, but not that trying again helps.
+    Late(String),
 }
 
 impl Step<'_> {
     /// Try it, until it is done or there is nothing more to try.
     pub async fn go(mut self) -> Result<Json, End> {
         let retry = self.step.retry.filter(|_| !self.context.has_plan());
-        let on_failure = if self.context.has_plan() { OnFailure::Stop } else { self.step.on_failure };
+        let on_failure = self.on_failure();
         let mut last = retry.map_or(1, |retry| retry.attempts);
         let mut number = 1;
         loop {
@@ -77,25 +79,26 @@ impl Step<'_> {
                 Some(attempt) => attempt,
                 None => self.once(&lane).await?,
             };
-            let message = match attempt {
+            let late = matches!(attempt, Attempt::Late(_));
+            let message = match &attempt {
                 Attempt::Done(outputs) => {
                     if self.others_follow && !before {
-                        self.write_down(&lane, &Attempt::Done(outputs.clone()));
+                        self.write_down(&lane, &attempt);
                     }
-                    return Ok(outputs);
+                    return Ok(outputs.clone());
                 }
-                Attempt::Failed(message) => message,
+                Attempt::Failed(message) | Attempt::Late(message) => message.clone(),
             };
             if number >= last && on_failure == OnFailure::Stop {
                 return Err(End::new(Outcome::Failed, message));
             }
             let left = self.left(number, &message).await?;
             if !before {
-                self.write_down(&lane, &Attempt::Failed(message.clone()));
+                self.write_down(&lane, &attempt);
             }
             match (retry, on_failure) {
                 // Whoever said no is not asked again.
-                (Some(retry), _) if number < last && !left.declined => {
+                (Some(retry), _) if number < last && !left.declined && !late => {
                     number += 1;
                     let time = retry.before(number);
                     if !before {
@@ -113,6 +116,10 @@ impl Step<'_> {
                 (_, OnFailure::Stop) => return Err(End::new(Outcome::Failed, message)),
             }
         }
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        if self.context.has_plan() { OnFailure::Stop } else { self.step.on_failure }
     }
 
     fn lane(&self, number: u32) -> String {
@@ -136,6 +143,8 @@ impl Step<'_> {
         self.context.facts.note(true, &format!("step {} failed: {text}; {next}", self.step.id));
     }
 
+    /// One attempt; of one that is stopped in the middle, what still goes on is ended by who looks
+    /// what it has left.
     async fn once(&mut self, name: &str) -> Result<Attempt, End> {
         let function = self.checked.function.clone();
         let lane = Lane::new(self.context.clone(), name.to_owned());
@@ -150,9 +159,12 @@ impl Step<'_> {
                 Err(End::new(after_a_break(self.context), message))
             }
             None => {
-                self.context.wind_down().await;
                 let limit = told(self.step.timeout.unwrap_or_default());
                 let message = format!("step {} was not over within {limit}", self.step.id);
+                if self.on_failure() != OnFailure::Stop {
+                    return Ok(Attempt::Late(message));
+                }
+                self.context.wind_down().await;
                 Err(End::new(after_a_break(self.context), message))
             }
         }
