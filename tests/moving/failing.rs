@@ -223,7 +223,7 @@ fn what_cannot_be_undone_is_found_before_the_run() {
 /// with a runner that is killed there once, whichever it is.
 fn retried_and_undone(at: Option<&str>) -> Simulated {
     // Slow enough that the copy breaks before it is over, where nobody kills its runner.
-    let sim = Simulated::with(&Setup { speed: 20, link: "64MiB/s", ..Setup::default() });
+    let sim = Simulated::with(&Setup { link: "128MiB/s", ..Setup::default() });
     declares(&sim, "    retry: {attempts: 2, backoff: 2s}\n    on-failure: undo\n");
     break_copy_of(&sim, "sip-2");
     let where_ = at.unwrap_or("nowhere");

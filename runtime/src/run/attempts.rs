@@ -292,7 +292,16 @@ impl Step<'_> {
             Some(Ended::Waits(parked)) => waits(&parked),
             Some(
                 Ended::Refused(why) | Ended::Failed(why) | Ended::NeedsPerson(why) | Ended::Trapped(why),
-            ) => not_undone(split_hint(Some(why)).0.unwrap_or_default()),
+            ) => {
+                let why = split_hint(Some(why)).0.unwrap_or_default();
+                match self.are_home(&homes).await {
+                    Ok(back) => End::new(
+                        Outcome::NeedsAPerson,
+                        format!("{text}; undone since: {back}; but {why} (hint: {forward})"),
+                    ),
+                    Err(_) => not_undone(why),
+                }
+            }
             None => {
                 self.context.wind_down().await;
                 not_undone(format!("it took longer than {}", told(self.step.timeout.unwrap_or_default())))
