@@ -5,7 +5,6 @@
 
 use leapfrog_plugin::{clipped, types::Role};
 use serde::Deserialize;
-use serde_json::Value;
 
 const INIT: i64 = 0;
 const BACKUP: i64 = 1;
@@ -51,6 +50,12 @@ struct Entry {
     data: Instance,
 }
 
+/// The form of `json_version 2`.
+#[derive(Deserialize)]
+struct Second {
+    vrrp: Vec<Entry>,
+}
+
 /// What a look at the state file gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
@@ -63,15 +68,14 @@ pub enum Read {
 
 /// Find `instance` in the text of a state file.
 pub fn read(text: &str, instance: &str) -> Read {
-    let Ok(value) = serde_json::from_str::<Value>(text) else {
-        return Read::Partial;
+    let parsed = if text.trim_start().starts_with('[') {
+        serde_json::from_str::<Vec<Entry>>(text)
+    } else {
+        serde_json::from_str::<Second>(text).map(|second| second.vrrp)
     };
-    let list = match value {
-        Value::Object(mut map) => map.remove("vrrp").unwrap_or(Value::Null),
-        list => list,
-    };
-    let entries: Vec<Entry> = match serde_json::from_value(list) {
+    let entries = match parsed {
         Ok(entries) => entries,
+        Err(e) if !e.is_data() => return Read::Partial,
         Err(e) => return Read::Useless(format!("keepalived's state is not in a form that we know: {e}")),
     };
     let mut found = entries.iter().map(|e| &e.data).filter(|data| data.iname == instance);

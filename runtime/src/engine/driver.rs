@@ -13,7 +13,7 @@ use super::{
     arguments::{Arg, to_json},
     bindings::{
         driver::{Side, Statement, Traits},
-        ha_driver::HaDriver,
+        ha_driver::{HaDriver, HaDriverIndices},
         types::{Error, Role},
     },
     procedure::call_in,
@@ -40,6 +40,8 @@ pub struct DriverPlugin {
     engine: Engine,
     plugin: Plugin,
     pre: InstancePre<PluginState>,
+    /// Where its functions are, looked up once.
+    exports: HaDriverIndices,
     /// `None`: it takes no settings.
     settings: Option<Vec<Arg>>,
     traits: OnceLock<Traits>,
@@ -59,7 +61,9 @@ impl DriverPlugin {
         }
         let settings = plugin.signature.function(CONFIGURE).map(|_| settings);
         let pre = plugin.compile_aside(engine).await?;
-        Ok(Self { engine: engine.clone(), plugin, pre, settings, traits: OnceLock::new() })
+        let exports = HaDriverIndices::new(&pre)
+            .map_err(|e| PluginError::Compile { name: plugin.name.clone(), reason: format!("{e:#}") })?;
+        Ok(Self { engine: engine.clone(), plugin, pre, exports, settings, traits: OnceLock::new() })
     }
 
     pub fn name(&self) -> &str {
@@ -89,7 +93,7 @@ impl DriverPlugin {
                 return Ok(Err(Error::Refused(format!("the settings of driver {}: {why}", self.name()))));
             }
         }
-        let driver = HaDriver::new(&mut *store, &instance)?;
+        let driver = self.exports.load(&mut *store, &instance)?;
         Ok(Ok((instance, driver)))
     }
 

@@ -31,7 +31,7 @@ pub struct Plugin {
     pub path: PathBuf,
     /// SHA-256 of its bytes, in hexadecimal.
     pub digest: String,
-    pub signature: Signature,
+    pub signature: Arc<Signature>,
     pub bytes: Arc<[u8]>,
 }
 
@@ -181,7 +181,13 @@ impl Plugin {
             return Err(PluginError::ForeignImport { name: name.to_owned(), import: import.to_owned() });
         }
         let digest = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self { name: name.to_owned(), path: path.to_owned(), digest, signature, bytes })
+        Ok(Self {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            digest,
+            signature: Arc::new(signature),
+            bytes,
+        })
     }
 
     /// Compile it and link it with what the runner offers. Takes a core for a while.

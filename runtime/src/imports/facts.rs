@@ -307,10 +307,11 @@ impl Facts {
         change(&mut self.inner().report);
     }
 
-    /// Show the end.
-    pub fn finish(&self) {
+    /// Show the end; the report.
+    pub fn finish(&self) -> Report {
         let mut inner = self.inner();
         let report = inner.report.clone();
         inner.screen.finish(&report);
+        report
     }
 }

@@ -180,10 +180,10 @@ impl Watch {
                 seen.excused = false;
             }
             let pauses = copy.is_some_and(|(_, pausing)| pausing) && !before.is_some_and(|(_, p)| p);
-            let place = Some((vm.machine.clone(), vm.state));
-            if seen.at != place {
+            let same = seen.at.as_ref().is_some_and(|(at, state)| (at, *state) == (&vm.machine, vm.state));
+            if !same {
                 let first = seen.at.is_none();
-                seen.at = place;
+                seen.at = Some((vm.machine.clone(), vm.state));
                 seen.changed = now;
                 if !first {
                     said.push(match vm.state {

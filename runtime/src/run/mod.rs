@@ -292,17 +292,17 @@ async fn perform<T>(
         report.hint = hint.clone();
         report.ended = Some(Timestamp::now());
     });
+    let report = facts.report();
     let finish = serde_json::json!({
         "outcome": end.outcome, "message": message, "hint": hint, "outputs": end.outputs,
-        "ended": facts.report().ended, "probes": facts.report().probes,
+        "ended": report.ended, "probes": report.probes,
     });
     journal.remember(RUN_LANE, 1, Kind::Finish, finish.to_string());
     let kept = journal.finish(state(end.outcome), message.as_deref().unwrap_or_default()).await;
     if let Err(error) = kept {
         facts.amend(|report| unkept(report, &error));
     }
-    facts.finish();
-    Ok(facts.report())
+    Ok(facts.finish())
 }
 
 /// Nothing goes on any more, and the run waits: it takes no memory and no process.
@@ -312,8 +312,7 @@ async fn left_to_wait(journal: &Journal, facts: &Facts, end: End) -> Result<Repo
     journal.park(&rest).await?;
     let run = journal.run();
     facts.amend(|report| tell_rest(report, run, &rest));
-    facts.finish();
-    Ok(facts.report())
+    Ok(facts.finish())
 }
 
 /// What the report of a run says that is left to wait.

@@ -58,6 +58,8 @@ pub struct Screen {
     bars: Option<Bars>,
     /// When the progress of each migration was last written.
     told: BTreeMap<VmName, Instant>,
+    /// Nobody sees it.
+    dark: bool,
 }
 
 impl fmt::Debug for Screen {
@@ -69,7 +71,8 @@ impl fmt::Debug for Screen {
 impl Default for Screen {
     /// Shows nothing.
     fn default() -> Self {
-        Self::to(Form::Plain, ColorChoice::Never, Box::new(std::io::sink()))
+        let screen = Self::to(Form::Plain, ColorChoice::Never, Box::new(std::io::sink()));
+        Self { dark: true, ..screen }
     }
 }
 
@@ -87,7 +90,7 @@ impl Screen {
     }
 
     fn with(form: Form, palette: Palette, out: Box<dyn Write + Send>, bars: Option<Bars>) -> Self {
-        Self { form, palette, out, bars, told: BTreeMap::new() }
+        Self { form, palette, out, bars, told: BTreeMap::new(), dark: false }
     }
 
     /// Something happened. Progress as an event is for programs and the report; people see
@@ -96,7 +99,7 @@ impl Screen {
         if self.form == Form::Json {
             return self.json(event);
         }
-        if is_routine(&event.what) {
+        if self.dark || is_routine(&event.what) {
             return;
         }
         if let Some(bars) = &mut self.bars {
@@ -112,6 +115,9 @@ impl Screen {
 
     /// How far a migration is, live, `at` this time of the run. `--json` has it as events instead.
     pub fn progress(&mut self, at: Duration, vm: &VmName, progress: &Progress) {
+        if self.dark {
+            return;
+        }
         match (&mut self.bars, self.form) {
             (Some(bars), _) => bars.progress(vm, progress),
             (None, Form::Json) => {}
@@ -133,6 +139,9 @@ impl Screen {
     pub fn finish(&mut self, report: &Report) {
         if self.form == Form::Json {
             return self.json(report);
+        }
+        if self.dark {
+            return;
         }
         if let Some(bars) = self.bars.take() {
             bars.clear();
