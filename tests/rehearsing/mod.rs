@@ -3,6 +3,7 @@
 //! The wrong sequences are one plugin, `tests/wrong-sequences`, built here as a vendor builds
 //! one. It is never shipped.
 
+mod broken;
 mod planted;
 mod shipped;
 

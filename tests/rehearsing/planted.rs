@@ -5,7 +5,7 @@ use leapfrog::rehearse::{Rule, Schedule, play, story};
 use super::{rehearsed, stage_of};
 
 /// Each mistake, the rule that it breaks, and what its story says.
-const PLANTED: [(&str, Rule, &str); 16] = [
+pub const PLANTED: [(&str, Rule, &str); 18] = [
     ("active-first", Rule::ActivePaused, "its copy began at"),
     ("no-wait-for-settled", Rule::NotAtRest, "did not answer steadily"),
     ("roles-cached-across-the-switch", Rule::StaleRoles, "the roles were last read at"),
@@ -21,6 +21,8 @@ const PLANTED: [(&str, Rule, &str); 16] = [
     ("ignores-a-third-place", Rule::ThirdPlace, "on c"),
     ("success-unverified", Rule::UntrueSuccess, "it says that it is done"),
     ("no-watch-while-copying", Rule::ActivePaused, "pauses it now, while sip-1 could serve"),
+    ("active-first", Rule::ServiceGap, "nobody of sip served from"),
+    ("waits-for-ever", Rule::DoesNotEnd, "it was not over at"),
     ("stops-without-a-word", Rule::UnexplainedStop, "without a word"),
 ];
 

@@ -11,7 +11,7 @@ use crate::support::{
     repository,
 };
 
-fn shipped(inputs: &[(&str, &str)]) -> Stage {
+pub fn shipped(inputs: &[(&str, &str)]) -> Stage {
     let workflow = workflow::load(&repository("workflows/pair-migration.yaml"))
         .unwrap_or_else(|found| panic!("{found}"));
     let inventory = built_in().unwrap_or_else(|found| panic!("{found}"));

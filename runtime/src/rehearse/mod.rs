@@ -17,6 +17,7 @@ mod desk;
 mod play;
 mod random;
 mod rules;
+mod sabotage;
 mod schedule;
 mod setting;
 mod shrink;
@@ -31,6 +32,7 @@ use serde_json::{Map, Value as Json};
 
 pub use play::{End, Played, play};
 pub use rules::{Line, Rule, Violation, Who};
+pub use sabotage::Saboteur;
 pub use schedule::{Fault, Ground, Ms, Schedule, Trouble, When};
 pub use setting::{MemberSetting, PairSetting, Setting};
 pub use work::{Failing, Options, Progress, Tally, rehearse};
@@ -62,6 +64,7 @@ pub struct Stage {
     pub setting: Arc<Setting>,
     pub ground: Ground,
     wants_journal: bool,
+    saboteur: Option<Arc<dyn Saboteur>>,
 }
 
 /// The inventory that comes with the runner.
@@ -119,6 +122,7 @@ impl Stage {
             checked,
             engine,
             wants_journal: true,
+            saboteur: None,
         };
         // Twice: what the drivers declare is only known after the first time.
         let first = play(&stage, Schedule::quiet()).map_err(refused)?;
@@ -129,6 +133,20 @@ impl Stage {
         stage.ground = stage.ground_of(&quiet);
         stage.wants_journal = false;
         Ok((stage, quiet))
+    }
+
+    /// Keep the journal of each run that is played.
+    #[must_use]
+    pub fn with_journals(mut self) -> Self {
+        self.wants_journal = true;
+        self
+    }
+
+    /// From now on this comes between the runs and their worlds and stores.
+    #[must_use]
+    pub fn sabotaged(mut self, saboteur: Arc<dyn Saboteur>) -> Self {
+        self.saboteur = Some(saboteur);
+        self
     }
 
     fn ground_of(&self, quiet: &Played) -> Ground {

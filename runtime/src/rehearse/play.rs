@@ -86,7 +86,10 @@ async fn play_in(stage: &Stage, schedule: Schedule) -> Result<Played, String> {
     let sim = SimWorld::in_memory(&stage.inventory, clock).map_err(|error| error.to_string())?;
     let watch = Arc::new(Mutex::new(Watch::new(stage.setting.clone())));
     let desk = Desk::new(sim.clone(), clock, schedule.faults.clone(), watch.clone());
-    let store = Arc::new(MemoryStore::default());
+    let mut store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    if let Some(saboteur) = &stage.saboteur {
+        store = saboteur.store(store);
+    }
     desk.opens().await;
     let deaths = deaths(&schedule);
     let end = match clock.timeout(BOUND, run_to_its_end(stage, &sim, &desk, &store, &deaths)).await {
@@ -123,18 +126,22 @@ async fn run_to_its_end(
     stage: &Stage,
     sim: &SimWorld,
     desk: &Desk,
-    store: &Arc<MemoryStore>,
+    store: &Arc<dyn Store>,
     deaths: &[(Crash, Ms)],
 ) -> End {
     // Nobody cancels, but without a sender the run would take itself for cancelled.
     let (_nobody, cancel) = channel::channel(false);
+    let providers = || match &stage.saboteur {
+        Some(saboteur) => saboteur.world(sim.providers(), sim),
+        None => sim.providers(),
+    };
     let request = |death: Option<&Crash>| Request {
         workflow: stage.workflow.clone(),
         inventory: stage.unwatched.clone(),
         inputs: stage.inputs.clone(),
         checked: stage.checked.clone(),
         engine: stage.engine.clone(),
-        world: contacts::between(sim.providers(), desk, death),
+        world: contacts::between(providers(), desk, death),
         store: store.clone(),
         owners: None,
         screen: Screen::default(),
@@ -155,17 +162,17 @@ async fn run_to_its_end(
             (None, Some((_, away))) => *away,
             (None, None) => return End::Left("it ended without a word".into()),
         };
-        desk.runner_died(away).await;
         let Some(id) = store.runs(1).await.ok().and_then(|rows| Some(rows.first()?.id.clone())) else {
             return End::Refused("its runner died before anything was written".into());
         };
-        // It may have died right after its last record.
+        // It may have died right after its last record: then there is nothing to go on with.
         if store.run(&id).await.is_ok_and(|row| row.is_some_and(|row| row.state != RunState::Running)) {
             return match run::report_of(store.as_ref(), &id).await {
                 Ok(report) => End::Report(Box::new(report)),
                 Err(error) => End::Left(error.to_string()),
             };
         }
+        desk.runner_died(away).await;
         let saved = match run::Saved::read(store.as_ref(), &id).await {
             Ok(saved) => saved,
             Err(refusal) => return End::Left(words(refusal)),

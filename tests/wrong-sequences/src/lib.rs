@@ -134,9 +134,15 @@ impl Moving<'_> {
             }
             _ => {}
         }
-        match self.pair.settled(active, SETTLE)? {
-            Settlement::Settled => Ok(()),
-            Settlement::Unsettled(why) => Err(person(why.join("; "))),
+        loop {
+            match self.pair.settled(active, SETTLE)? {
+                Settlement::Settled => return Ok(()),
+                Settlement::Unsettled(_) if self.is(Mistake::WaitsForEver) => {
+                    // No bound, and nobody is told.
+                    leapfrog_plugin::time::sleep(600_000);
+                }
+                Settlement::Unsettled(why) => return Err(person(why.join("; "))),
+            }
         }
     }
 
