@@ -7,6 +7,7 @@ mod cli;
 mod keepalived;
 mod moving;
 mod planning;
+mod recordings;
 mod rehearsing;
 mod ssh;
 mod support;

@@ -20,7 +20,7 @@ use crate::{
     inventory,
     lab::Lab,
     machines::Machine,
-    process, runner,
+    process, record, runner,
     traffic::Traffic,
 };
 
@@ -106,6 +106,11 @@ pub fn run(lab: &Lab, only: Option<&str>) -> Result<()> {
         let removed = guests::destroy(&lab.network, &[&lab.source, &lab.destination]);
         let ended = ended.with_context(|| (*name).to_owned())?;
         removed?;
+        if let (Some(folder), Some(fault), true) =
+            (&lab.options.record, recorded(lab, *fault), ended.wrong.is_empty())
+        {
+            record::add(lab, folder, name, Some(fault), &lab.output.join("logs/crash/store"))?;
+        }
         println!(
             "lab: {:<46} exit {:<4} resumed {} failed calls {:<3} {:<24} {}{}",
             ended.case,
@@ -202,6 +207,27 @@ fn one(lab: &Lab, name: &'static str, fault: Fault) -> Result<Ended> {
     };
     judge(fault, &places, &mut ended);
     Ok(ended)
+}
+
+/// A fault as a recording tells it. What kills the runner is none of the world's, and what comes
+/// between two copies has no moment that a simulator could be told.
+fn recorded(lab: &Lab, fault: Fault) -> Option<record::Fault> {
+    let (what, on, copying) = match fault {
+        Fault::Runner(_) | Fault::RunnerInMidCopy(_) => return None,
+        Fault::Daemon { at_source: true, copying } => ("daemon-restarts", lab.source.name, copying),
+        Fault::Daemon { at_source: false, copying } => ("daemon-restarts", lab.destination.name, copying),
+        Fault::DestinationQemu(guest) => ("incoming-vm-dies", guest.name, guest),
+        Fault::ActiveMiddleware(When::Copying(guest)) => ("middleware-dies", active(guest).name, guest),
+        Fault::ActiveVm(When::Copying(guest)) => ("vm-dies", active(guest).name, guest),
+        Fault::ActiveMiddleware(When::Between) | Fault::ActiveVm(When::Between) => return None,
+    };
+    let after_ms = u64::try_from(MID_COPY.as_millis()).unwrap_or_default();
+    Some(record::Fault { what: what.into(), on: on.into(), copying: copying.name.into(), after_ms })
+}
+
+/// Who is active while this guest is copied.
+fn active(copied: Guest) -> Guest {
+    if copied == FIRST { SECOND } else { FIRST }
 }
 
 const SLICE: Duration = Duration::from_millis(50);

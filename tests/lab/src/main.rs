@@ -26,6 +26,9 @@ mod packages;
 mod planning;
 mod probe;
 mod process;
+mod record;
+#[path = "../../recordings/reduce.rs"]
+mod reduce;
 mod result;
 mod runner;
 mod storage;
@@ -78,6 +81,10 @@ pub struct Options {
     /// Guests with a local disk that they write; its content is verified after the move.
     #[arg(long)]
     disk: bool,
+    /// Adds each run of the runner to the recordings in this folder, which the simulator is held
+    /// against; runs of one case have to be alike
+    #[arg(long, value_name = "FOLDER", conflicts_with = "plan")]
+    record: Option<PathBuf>,
     /// How libvirt is reached.
     #[arg(long, value_enum, default_value_t = Uri::Tcp)]
     uri: Uri,
@@ -208,6 +215,10 @@ fn run(options: Options) -> Result<()> {
         for number in 1..=times {
             println!("lab: {} {number}/{times}", kind.name());
             runs.push(arms::run(&lab, kind)?);
+            if let (Some(folder), Kind::Leapfrog) = (&lab.options.record, kind) {
+                let store = lab.output.join("logs").join(kind.name()).join("store");
+                record::add(&lab, folder, &record::name(&lab), None, &store)?;
+            }
         }
         let arm = Arm::worst(runs);
         if lab.options.smoke && arm.failed_calls > 0 {
