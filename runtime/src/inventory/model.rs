@@ -210,6 +210,10 @@ pub struct Simulator {
     pub link: u64,
     /// Memory that a machine has for VMs; no limit for one that is not here.
     pub machine_memory: BTreeMap<MachineName, u64>,
+    /// What a command on a server takes.
+    pub command: Duration,
+    /// What a runner's first command on a server takes beside that.
+    pub login: Duration,
     pub vms: BTreeMap<VmName, SimulatedVm>,
     pub pairs: BTreeMap<PairName, SimulatedPair>,
 }

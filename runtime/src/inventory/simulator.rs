@@ -13,6 +13,8 @@ use crate::{
 const SWITCHOVER: Duration = Duration::from_millis(300);
 const OVERLAP: Duration = Duration::from_millis(20);
 const DEAD_TIME: Duration = Duration::from_secs(3);
+/// Unless told; it also lets time go on for somebody who asks again and again.
+const COMMAND: Duration = Duration::from_millis(1);
 
 pub(super) fn read_simulator(reader: &mut Reader, entry: &Entry) -> Option<Simulator> {
     let mut fields = reader.fields(&entry.value, "simulator", &entry.key_place)?;
@@ -32,6 +34,8 @@ pub(super) fn read_simulator(reader: &mut Reader, entry: &Entry) -> Option<Simul
         fields.finish(reader);
         Some((MachineName::new(entry.key.clone()), memory?))
     });
+    let mut time = |key, default| fields.get(key).map_or(Some(default), |node| reader.duration(node, key));
+    let (command, login) = (time("command", COMMAND), time("login", Duration::ZERO));
     let vms = section(reader, fields.get("vms"), "vms", |reader, entry| {
         Some((VmName::new(entry.key.clone()), read_vm(reader, entry)?))
     });
@@ -43,6 +47,8 @@ pub(super) fn read_simulator(reader: &mut Reader, entry: &Entry) -> Option<Simul
         speed: speed.map_or(Some(1.0), |speed| speed)?,
         link: link?,
         machine_memory,
+        command: command?.max(COMMAND),
+        login: login?,
         vms,
         pairs,
     })

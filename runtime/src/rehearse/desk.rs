@@ -248,6 +248,8 @@ impl Desk {
             }
             (Trouble::Unreachable(machine, _), _) => sim.set_unreachable(machine, true).await,
             (Trouble::MachineDies(machine), _) => sim.machine_dies(machine).await,
+            (Trouble::VmDies(vm), _) => sim.shut_vm_off(vm, true).await,
+            (Trouble::MiddlewareDies(server), _) => sim.kill_middleware(server).await,
             (Trouble::ServiceIsSilent(server, _), _) => sim.silence_service(server, true).await,
             (Trouble::ServiceIsCold(server, time), _) => {
                 sim.run_cold(server, Duration::from_millis(*time)).await

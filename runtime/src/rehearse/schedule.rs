@@ -52,10 +52,14 @@ pub enum Trouble {
     /// Each command takes so much longer.
     LoginIsSlow(ServerName, Ms),
     HypervisorIsSlow(Ms),
-    /// Copies from and to it are cancelled; it is out of reach for so long.
+    /// Copies to it are cancelled, copies from it go on; it is out of reach for so long.
     DaemonRestarts(MachineName, Ms),
     Unreachable(MachineName, Option<Ms>),
     MachineDies(MachineName),
+    /// Its process is ended.
+    VmDies(VmName),
+    /// The middleware of a server is killed; its service goes on.
+    MiddlewareDies(ServerName),
     ServiceIsSilent(ServerName, Option<Ms>),
     /// Its service answers once in a while.
     ServiceIsCold(ServerName, Ms),
@@ -221,6 +225,8 @@ impl fmt::Display for Trouble {
                 write!(f, "the hypervisor of {machine} is out of reach{}", lasting(*time))
             }
             Self::MachineDies(machine) => write!(f, "machine {machine} dies"),
+            Self::VmDies(vm) => write!(f, "vm {vm} dies"),
+            Self::MiddlewareDies(server) => write!(f, "the middleware of {server} dies"),
             Self::ServiceIsSilent(server, time) => {
                 write!(f, "the service of {server} is silent{}", lasting(*time))
             }

@@ -115,7 +115,8 @@ impl WorldState {
     }
 
     fn next_of_pair(&self, pair: &PairState) -> Option<Micros> {
-        let pending = pair.pending.iter().filter(|pending| self.heard(&pending.to)).map(|pending| pending.at);
+        let pending =
+            pair.pending.iter().filter(|pending| self.speaks(&pending.to)).map(|pending| pending.at);
         let yields = pair.yields.iter().filter(|(server, _)| self.heard(server)).map(|(_, at)| *at);
         pending.chain(yields).chain(self.takeover(pair).map(|(at, _)| at)).min()
     }
@@ -124,7 +125,7 @@ impl WorldState {
     /// listens for the whole dead time first.
     fn takeover(&self, pair: &PairState) -> Option<(Micros, ServerName)> {
         let silent_since = pair.silent_since?;
-        let standbys = pair.members.iter().filter(|server| self.heard(server));
+        let standbys = pair.members.iter().filter(|server| self.speaks(server));
         standbys
             .map(|server| {
                 let since = self.vms[&self.servers[server].vm].since;
@@ -208,7 +209,7 @@ impl WorldState {
         let names: Vec<PairName> = self.pairs.keys().cloned().collect();
         for name in names {
             let pair = &self.pairs[&name];
-            let commanded = pair.pending.clone().filter(|p| p.at <= self.now && self.heard(&p.to));
+            let commanded = pair.pending.clone().filter(|p| p.at <= self.now && self.speaks(&p.to));
             let yielding: Vec<ServerName> = pair
                 .yields
                 .iter()
@@ -311,7 +312,7 @@ impl WorldState {
             .iter()
             .map(|(name, pair)| {
                 let heard =
-                    pair.members.iter().any(|server| self.servers[server].active && self.heard(server));
+                    pair.members.iter().any(|server| self.servers[server].active && self.speaks(server));
                 (name.clone(), heard)
             })
             .collect();

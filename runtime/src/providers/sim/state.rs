@@ -54,6 +54,9 @@ pub struct WorldState {
     pub speed: f64,
     /// Bytes per second between any two machines, shared equally by the copies under way.
     pub link: u64,
+    /// What a command on a server takes, and what a runner's first one takes beside that.
+    pub command: Micros,
+    pub login: Micros,
     pub machines: BTreeMap<MachineName, MachineState>,
     pub vms: BTreeMap<VmName, VmInWorld>,
     pub servers: BTreeMap<ServerName, ServerState>,
@@ -265,6 +268,9 @@ pub struct Faults {
     /// VMs that write all their memory faster than any link carries it, so that no copy of them
     /// converges.
     pub hot: BTreeSet<VmName>,
+    /// Servers whose middleware was killed: it says nothing and follows nothing any more. The
+    /// service goes on.
+    pub middleware_dead: BTreeSet<ServerName>,
     /// Machines that are dead, and all VMs there with them.
     pub dead: BTreeSet<MachineName>,
     /// Servers whose caches are cold until then: their service answers once in a while.
@@ -290,6 +296,8 @@ impl WorldState {
             origin: 0,
             speed: simulator.speed,
             link: simulator.link.max(1),
+            command: micros(simulator.command),
+            login: micros(simulator.login),
             machines: machines(inventory, simulator),
             vms: vms(inventory, simulator)?,
             servers: BTreeMap::new(),
@@ -384,10 +392,16 @@ impl WorldState {
         self.servers.get(server).is_some_and(|server| self.runs(&server.vm))
     }
 
+    /// Whether its middleware runs in a VM that runs: it speaks with the others.
+    pub(super) fn speaks(&self, server: &ServerName) -> bool {
+        self.heard(server) && !self.in_force.middleware_dead.contains(server)
+    }
+
     /// What the server takes itself for.
     pub fn role(&self, server: &ServerName) -> Role {
         match (self.in_force.roles.get(server), self.servers.get(server)) {
             (Some(role), _) => *role,
+            _ if self.in_force.middleware_dead.contains(server) => Role::Unknown,
             (None, Some(ServerState { active: true, .. })) => Role::Active,
             (None, Some(ServerState { pair: Some(_), .. })) => Role::Standby,
             (None, _) => Role::Unknown,
@@ -412,9 +426,12 @@ impl WorldState {
         cold || self.in_force.silent_services.contains(server)
     }
 
-    /// Whether this server would answer a client of its pair: active, running, not silent.
+    /// Whether this server would answer a client of its pair: active, running, not silent. One
+    /// whose middleware was killed keeps the pair's address until another one takes it.
     pub fn serves(&self, server: &ServerName) -> bool {
-        self.heard(server) && self.role(server) == Role::Active && !self.silent(server)
+        let left = self.in_force.middleware_dead.contains(server)
+            && self.servers.get(server).is_some_and(|state| state.active);
+        self.heard(server) && (left || self.role(server) == Role::Active) && !self.silent(server)
     }
 
     /// When a cold service next begins or stops to answer.

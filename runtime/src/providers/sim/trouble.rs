@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{
-    state::{CopyEnd, micros},
+    state::{CopyEnd, CopyJob, micros},
     world::{SimWorld, known, put_in},
 };
 use crate::{
@@ -20,21 +20,35 @@ impl SimWorld {
         let machine = machine.clone();
         self.fault(move |state| {
             known("machine", &machine, state.machines.contains_key(&machine))?;
-            state.end_copies_of(&machine, &format!("machine {machine} died"));
+            let of_it = |copy: &CopyJob| copy.source == machine || copy.destination == machine;
+            state.end_copies(&of_it, &format!("machine {machine} died"));
             state.faults.dead.insert(machine);
             Ok(())
         })
         .await
     }
 
-    /// A machine's hypervisor daemon is restarted: copies from and to it are cancelled, and their
-    /// VMs stay at the source. That it is out of reach meanwhile is said by
-    /// [`set_unreachable`](Self::set_unreachable).
+    /// The middleware of a server is killed. Its service and its files stay; another member takes
+    /// over when it has not heard of it for the dead time.
+    pub async fn kill_middleware(&self, server: &ServerName) -> Result<()> {
+        let server = server.clone();
+        self.fault(move |state| {
+            known("server", &server, state.servers.contains_key(&server))?;
+            state.faults.middleware_dead.insert(server);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A machine's hypervisor daemon is restarted: copies to it are cancelled, and their VMs stay at
+    /// the source; copies from it go on (both as recorded with libvirt, see `tests/recordings`).
+    /// That it is out of reach meanwhile is said by [`set_unreachable`](Self::set_unreachable).
     pub async fn restart_daemon(&self, machine: &MachineName) -> Result<()> {
         let machine = machine.clone();
         self.fault(move |state| {
             known("machine", &machine, state.machines.contains_key(&machine))?;
-            state.end_copies_of(&machine, &format!("the hypervisor of {machine} was restarted"));
+            let to_it = |copy: &CopyJob| copy.destination == machine;
+            state.end_copies(&to_it, &format!("the hypervisor of {machine} was restarted"));
             Ok(())
         })
         .await
@@ -48,7 +62,7 @@ impl SimWorld {
             known("pair", &pair, state.pairs.contains_key(&pair))?;
             let standby = {
                 let of = &state.pairs[&pair];
-                of.members.iter().find(|server| **server != of.leader && state.heard(server)).cloned()
+                of.members.iter().find(|server| **server != of.leader && state.speaks(server)).cloned()
             };
             if let Some(standby) = standby {
                 state.counts.failovers += 1;
@@ -109,11 +123,9 @@ impl SimWorld {
 }
 
 impl super::state::WorldState {
-    fn end_copies_of(&mut self, machine: &MachineName, reason: &str) {
-        let of = |(vm, copy): (&VmName, &super::CopyJob)| {
-            (copy.source == *machine || copy.destination == *machine).then(|| vm.clone())
-        };
-        let ended: Vec<VmName> = self.copies.iter().filter_map(of).collect();
+    fn end_copies(&mut self, which: &dyn Fn(&CopyJob) -> bool, reason: &str) {
+        let ended: Vec<VmName> =
+            self.copies.iter().filter(|(_, copy)| which(copy)).map(|(vm, _)| vm.clone()).collect();
         for vm in ended {
             self.end_copy(&vm, CopyEnd::Failed { reason: reason.to_owned() });
         }

@@ -154,6 +154,20 @@ impl SimWorld {
         Ok(value)
     }
 
+    /// Do something that only whoever does it can see. Nobody is told.
+    pub(super) async fn change_unseen<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut WorldState) -> T + Send + 'static,
+    ) -> Result<T> {
+        match &self.inner.backing {
+            Backing::Memory(memory) => Ok(change(&mut self.now_in_memory(memory).state)),
+            Backing::File(file) => {
+                let file = file.clone();
+                on_thread(move || file.change(change)).await
+            }
+        }
+    }
+
     fn now_in_memory<'a>(&self, memory: &'a Mutex<Memory>) -> std::sync::MutexGuard<'a, Memory> {
         // No closure that runs under it leaves it half done, so a panic elsewhere means nothing.
         let mut guard = memory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +177,8 @@ impl SimWorld {
                 observer.seen(state);
             }
         });
-        if state.apply_faults() {
+        // Whoever edits the faults of a world in memory lets them work at once, but for this one.
+        if !state.faults.kill_copies.is_empty() && state.apply_faults() {
             guard.show();
         }
         guard

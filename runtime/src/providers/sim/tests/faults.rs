@@ -83,3 +83,48 @@ async fn disks_third_places_and_doubles_show() {
     let error = lab.sim.put_vm(&vm, &"d".into()).await.unwrap_err();
     assert!(matches!(error, ProviderError::NotFound { .. }), "{error:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_was_shut_off_is_gone_with_its_copy_and_cannot_be_reached() {
+    let lab = Lab::new(&[]);
+    let copy = lab.migrate("sip-2", MigrateOptions::default()).await;
+    lab.sleep_ms(1000).await;
+    lab.sim.shut_vm_off(&"sip-2".into(), true).await.unwrap();
+    let end = copy.wait(LONG).await.unwrap();
+    assert!(!matches!(end, Some(MigrationEnd::Completed(_))), "{end:?}");
+    assert_eq!(lab.look("a", "sip-2").await, (VmState::ShutOff, false));
+    let began = lab.world.clock.now();
+    let asked = Command { timeout: LONG, ..command(&["role"], "") };
+    let error = lab.world.login.run(&server("sip-2"), &asked).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Unreachable { .. }), "{error:?}");
+    assert_eq!((lab.world.clock.now() - began).as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_other_member_takes_over_from_a_middleware_that_was_killed_while_the_service_goes_on() {
+    let lab = Lab::new(&[]);
+    lab.sim.kill_middleware(&server("sip-1")).await.unwrap();
+    assert_eq!(lab.roles().await, [Role::Unknown, Role::Standby]);
+    assert_eq!(lab.longest_gap(Duration::from_secs(5)).await.as_millis(), 10);
+    assert_eq!(lab.roles().await, [Role::Unknown, Role::Active]);
+    // What it left behind: its number, and no process of that number.
+    let pid = String::from_utf8(lab.run("sip-1", &["cat", "/run/keepalived.pid"], "").await.stdout).unwrap();
+    let process = format!("/proc/{}/comm", pid.trim());
+    assert_eq!(lab.run("sip-1", &["cat", &process], "").await.status, 1);
+    assert_eq!(lab.run("sip-1", &["kill", "-36", pid.trim()], "").await.status, 1);
+    let counts = lab.sim.counts().await.unwrap();
+    assert_eq!((counts.switchovers, counts.failovers), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runner_logs_in_once_and_each_command_takes_its_time() {
+    let lab = Lab::new(&[("  speed: 1 ", "  command: 40ms\n  login: 700ms\n  speed: 1 ")]);
+    let took = async |lab: &Lab, world: &World| {
+        let began = lab.world.clock.now();
+        world.login.run(&server("sip-1"), &command(&["role"], "")).await.unwrap();
+        (lab.world.clock.now() - began).as_millis()
+    };
+    assert_eq!(took(&lab, &lab.world).await, 740);
+    assert_eq!(took(&lab, &lab.world).await, 40);
+    assert_eq!(took(&lab, &lab.sim.providers()).await, 740, "another runner logs in anew");
+}
