@@ -11,11 +11,11 @@ use async_trait::async_trait;
 use leapfrog::{
     model::{MachineName, VmName},
     providers::{
-        Hypervisor, Migration, MigrationEnd, MigrationRequest, Preflight, Presence, Progress, ProviderError,
-        Result, Settled, World, sim::SimWorld,
+        Hypervisor, Load, Migration, MigrationEnd, MigrationRequest, Preflight, Presence, Progress,
+        ProviderError, Result, Settled, World, sim::SimWorld,
     },
     rehearse::{Rule, Saboteur, Schedule, play, story},
-    store::{self, Record, RunId, RunRow, RunState, Store, StoreError},
+    store::{self, Record, Rest, RunId, RunRow, RunState, Store, StoreError},
 };
 
 use super::{planted::PLANTED, rehearsed, shipped::shipped};
@@ -128,6 +128,10 @@ impl Hypervisor for Machines {
         Ok(self.copying(self.inner.migrate(request).await?, request))
     }
 
+    async fn load(&self, machine: &MachineName, uuid: &str) -> Result<Load> {
+        self.inner.load(machine, uuid).await
+    }
+
     async fn settle(&self, request: &MigrationRequest) -> Result<Settled> {
         Ok(match self.inner.settle(request).await? {
             Settled::UnderWay(inner) => Settled::UnderWay(self.copying(inner, request)),
@@ -165,12 +169,16 @@ impl Migration for Copying {
         self.inner.set_max_pause(pause).await
     }
 
+    async fn set_bandwidth(&self, bandwidth: Option<u64>) -> Result<()> {
+        self.inner.set_bandwidth(bandwidth).await
+    }
+
     async fn abort(&self) -> Result<()> {
         self.inner.abort().await?;
         let MigrationRequest { vm, destination, .. } = &self.request;
         match self.mistake {
             Mistake::AbortLeavesTwo => self.sim.also_on(vm, Some(destination)).await,
-            Mistake::AbortDestroys => self.sim.destroy(vm).await,
+            Mistake::AbortDestroys => self.sim.shut_vm_off(vm, true).await,
             _ => Ok(()),
         }
     }
@@ -213,8 +221,8 @@ impl Store for Shelf {
         self.inner.finish(id, epoch, records, state, message).await
     }
 
-    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, message: &str) -> store::Result<()> {
-        self.inner.park(id, epoch, records, message).await
+    async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> store::Result<()> {
+        self.inner.park(id, epoch, records, rest).await
     }
 
     async fn reopen(&self, id: &RunId, epoch: u64) -> store::Result<u64> {

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::{
     imports::testing,
-    providers::{Hypervisor, Preflight, Presence, Result},
+    providers::{Hypervisor, Preflight, Presence, Result, Settled},
 };
 
 /// A hypervisor that takes its time before it says that it has the migration.
