@@ -5,6 +5,7 @@
 
 use leapfrog_plugin::{clipped, types::Role};
 use serde::Deserialize;
+use serde_json::Value;
 
 const INIT: i64 = 0;
 const BACKUP: i64 = 1;
