@@ -11,11 +11,12 @@ use std::{
     fmt,
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
+use sha2::{Digest, Sha256};
 
 /// More findings than this in one go help nobody; the rest is counted.
 pub const MAX_DIAGNOSTICS: usize = 50;
@@ -34,6 +35,9 @@ pub struct Source {
     /// `text` with every character that a terminal would obey replaced by one of the same length
     /// in bytes, so that spans fit both.
     shown: String,
+    /// Where each line begins: a file has many places.
+    lines: Vec<usize>,
+    digest: OnceLock<String>,
 }
 
 impl Source {
@@ -41,7 +45,14 @@ impl Source {
         let text = text.into();
         let mut shown = String::with_capacity(text.len());
         text.chars().for_each(|character| push_harmless(&mut shown, character));
-        Arc::new(Self { path: path.into(), text, shown })
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
+        Arc::new(Self { path: path.into(), text, shown, lines, digest: OnceLock::new() })
+    }
+
+    /// SHA-256 of the text, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        self.digest.get_or_init(|| digest(&self.text))
     }
 
     pub fn path(&self) -> &Path {
@@ -57,12 +68,16 @@ impl Source {
     pub fn place(self: &Arc<Self>, span: Range<usize>) -> Place {
         let start = floor_char_boundary(&self.text, span.start);
         let end = floor_char_boundary(&self.text, span.end).max(start);
-        let before = &self.text[..start];
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let column = before[line_start..].chars().count() + 1;
+        let line = self.lines.partition_point(|begins| *begins <= start);
+        let line_start = self.lines[line - 1];
+        let column = self.text[line_start..start].chars().count() + 1;
         Place { source: Arc::clone(self), line, column, span: start..end }
     }
+}
+
+/// SHA-256 of a text, in hexadecimal.
+pub fn digest(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn floor_char_boundary(text: &str, at: usize) -> usize {

@@ -44,7 +44,7 @@ fn a_store_of_a_newer_version_is_refused_and_left_alone() {
     drop(database);
     let before = sim.counts();
     for ran in [sim.verb(&["list"]), sim.verb(&["show"]), sim.move_pair(&["-i", "destination=a"])] {
-        ran.exits(2).warns("made by another version (schema 99, here 2)");
+        ran.exits(2).warns("made by another version (schema 99, here 3)");
     }
     assert_eq!(sim.counts(), before);
 }

@@ -7,6 +7,7 @@ mod foreign;
 mod interrupted;
 mod journal;
 mod loaded;
+mod many;
 mod margins;
 mod resumed;
 mod stale;

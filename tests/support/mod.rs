@@ -1,5 +1,6 @@
 //! What the tests need of the world around them.
 
+pub mod fleet;
 pub mod netns;
 pub mod program;
 pub mod simulated;

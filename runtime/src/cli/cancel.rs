@@ -52,7 +52,7 @@ impl Cancel {
             }
             let left = left_behind(&store, &row.id).await?;
             let message = format!("given up by a person{left}");
-            let epoch = store.reopen(&row.id, row.epoch).await?;
+            let epoch = store.reopen(&row.id, row.epoch, Vec::new()).await?;
             store.finish(&row.id, epoch, Vec::new(), RunState::Cancelled, &message).await?;
             if global.json {
                 print_json(&serde_json::json!({ "run": row.id, "outcome": "cancelled", "message": message }));
@@ -69,8 +69,15 @@ impl Cancel {
                 .hint("end it where it was started, with Ctrl-C")
                 .into());
         };
-        let told = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
-        if !told.is_ok_and(|status| status.success()) {
+        // A signal would stop all the runs of a process that works on several.
+        let told = match runs::is_side_by_side(&owners, pid) {
+            true => runs::ask_to_stop(&owners, &row.id).is_ok(),
+            false => {
+                let told = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+                told.is_ok_and(|status| status.success())
+            }
+        };
+        if !told {
             return Err(Diagnostic::new(format!("process {pid} of run {} cannot be told to stop", row.id))
                 .hint("do it as the user who started it, or as root")
                 .into());

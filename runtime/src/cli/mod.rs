@@ -12,8 +12,10 @@ mod approve;
 mod back_out;
 mod cancel;
 mod check;
+mod each;
 mod list;
 mod locks;
+mod many;
 mod plan;
 mod plugin;
 pub mod plugin_build;
@@ -21,6 +23,7 @@ mod probe;
 mod rehearse;
 mod resume;
 mod run;
+mod shared;
 mod show;
 mod trust;
 

@@ -66,7 +66,7 @@ impl Plan {
         let workflow = workflow::load(&self.workflow)?;
         let inventory = self.inventory.load()?;
         let inputs = resolve_inputs(&workflow, &self.input, &inventory)?;
-        self.shown.go(global, workflow, inventory, inputs).await
+        self.shown.go(global, workflow, inventory.into(), inputs).await
     }
 }
 
@@ -76,12 +76,11 @@ impl Shown {
         self,
         global: &Global,
         workflow: Workflow,
-        inventory: Inventory,
+        inventory: Arc<Inventory>,
         inputs: Map<String, Json>,
     ) -> Outcome {
         let checked = run::check(&workflow, &inventory, &inputs, &global.registry())?;
-        let inventory = Arc::new(inventory);
-        let world = world(&inventory, &global.store_dir()?, true)?;
+        let world = world(&inventory, &checked, &global.store_dir()?, true)?;
         let (_stop, cancel) = watch::channel(false);
         let request = Request {
             workflow,

@@ -8,37 +8,43 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{
-    Failure, Global, Outcome, print,
-    run::{listen, tell, world},
+    Failure, Global, Outcome,
+    many::{Crowd, Jobs, Named},
+    run::{listen, tell},
+    shared::{How, Shared},
     show::find,
 };
 use crate::{
     diagnostic::Diagnostic,
     imports::Person,
-    run::{self, Refusal, Request, Saved},
-    store::{Crash, RunId, RunRow, RunState, SqliteStore, Store},
+    run::{self, Refusal},
+    store::{RunId, RunRow, RunState, Select, SqliteStore, Store},
     ui::{Form, Screen},
 };
 
 /// Between two looks for runs that were left.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The shortest time between two looks.
+const SHORTEST: Duration = Duration::from_millis(20);
 /// Runs that are looked at in one look.
-const RUNS: u32 = 10_000;
+const PAGE: u32 = 500;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leapfrog resume 20261201-021503-k7f2\n  leapfrog resume --all            every run that was left or whose time has come, one after another\n  leapfrog resume --all --watch    and those that will be, until Ctrl-C\n\nA run that is paused is tried again when it is named; --all leaves it and all that wait for an answer alone.\n\nA run goes on where its journal ends: what was done is not done again, and what was under way is looked for on both machines first. It needs the plugins that it began with."
+    after_help = "Examples:\n  leapfrog resume 20261201-021503-k7f2\n  leapfrog resume --all            every run that was left or whose time has come, side by side\n  leapfrog resume --all --watch    and those that will be, until Ctrl-C\n\nA run that is paused is tried again when it is named; --all leaves it and all that wait for an answer alone.\n\nA run goes on where its journal ends: what was done is not done again, and what was under way is looked for on both machines first. It needs the plugins that it began with.\n\nWith --all what becomes of one run stops no other one. Each gets a line when it is over. The exit code is that of the run that a person has to look at first: 3 if one has it, else 1, 4, 2, 0."
 )]
 pub struct Resume {
     /// The run, or the beginning of its name
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     run: Option<String>,
-    /// Every run that was left by its runner
+    /// Every run that was left by its runner, and those that were answered
     #[arg(long)]
     all: bool,
     /// Go on looking for such runs
     #[arg(long, requires = "all")]
     watch: bool,
+    #[command(flatten)]
+    jobs: Jobs,
     /// Write the report there when the run is over
     #[arg(long, value_name = "FILE", conflicts_with = "all")]
     html: Option<PathBuf>,
@@ -52,7 +58,6 @@ impl Resume {
         let store = global.open_store()?;
         let (stop, cancel) = watch::channel(false);
         let signals = tokio::spawn(listen(stop));
-        let person = Person::here(self.yes);
         let code = match &self.run {
             Some(name) => {
                 let row = find(&store, Some(name)).await?;
@@ -62,69 +67,94 @@ impl Resume {
                 {
                     return tell(global, Err(refusal), None).await;
                 }
-                let outcome = one(global, &store, &row.id, person, cancel).await?;
+                let outcome = one(global, &store, &row.id, Person::here(self.yes), cancel).await?;
                 tell(global, outcome, self.html.as_deref()).await
             }
-            None => self.all(global, &store, person, cancel).await,
+            None => self.all(global, &store, cancel).await,
         };
         signals.abort();
         code
     }
 
-    /// The worst of their exit codes; one that cannot be gone on with keeps nobody else waiting.
-    async fn all(
-        &self,
-        global: &Global,
-        store: &Arc<SqliteStore>,
-        person: Person,
-        mut cancel: watch::Receiver<bool>,
-    ) -> Outcome {
-        let mut worst = 0;
-        let mut refused: Vec<RunId> = Vec::new();
+    async fn all(&self, global: &Global, store: &Arc<SqliteStore>, cancel: watch::Receiver<bool>) -> Outcome {
+        let person = nobody(self.yes);
+        let mut crowd = Crowd::new(global, self.jobs, cancel.clone())?;
+        // Made when there is something to do: whoever only watches needs no memory for it.
+        let mut shared: Option<Arc<Shared>> = None;
+        let mut stopped = cancel;
         loop {
-            let runs = store.runs(RUNS).await?;
-            let until_next = next_wake(&runs);
-            for run in runs {
-                if *cancel.borrow() {
-                    return Ok(worst);
-                }
-                let due = run.is_due(Timestamp::now());
-                if refused.contains(&run.id) || !(due || global.is_left(store, &run).await?) {
-                    continue;
-                }
-                if !global.json {
-                    print(&format!("resume: {} ({})", run.id, crate::report::plain(&run.workflow)));
-                }
-                let told = match one(global, store, &run.id, person, cancel.clone()).await {
-                    Ok(outcome) => tell(global, outcome, None).await,
-                    Err(failure) => Err(failure),
-                };
-                match told {
-                    Ok(code) => worst = worst.max(code),
-                    Err(failure) => {
-                        super::report(global, &failure);
-                        worst = worst.max(failure.code);
-                        refused.push(run.id);
+            let mut pause = LOOK_EVERY;
+            // Those that a runner has left, and those that wait for their time.
+            for (state, timed) in [(RunState::Running, None), (RunState::Waiting, Some(true))] {
+                let mut after = RunId::first();
+                loop {
+                    let select = Select { timed, ..Select::page(state, after, PAGE) };
+                    let page = store.select(&select).await?;
+                    let Some(last) = page.last() else { break };
+                    after = last.id.clone();
+                    for run in page {
+                        if crowd.is_cancelled() {
+                            return Ok(crowd.all_end().await);
+                        }
+                        let ours = crowd.works_on(&run.id) || crowd.given_up(&run.id);
+                        if ours || !self.is_to_go_on(global, store, &run, &mut pause).await? {
+                            continue;
+                        }
+                        let shared = match &shared {
+                            Some(shared) => shared.clone(),
+                            None => shared.insert(Arc::new(Shared::new(global, store)?)).clone(),
+                        };
+                        let of = Named { id: run.id.clone(), line: None };
+                        crowd.start(of, |cancel| go_on(shared, run.id, person, cancel)).await;
                     }
                 }
             }
-            if !self.watch {
-                return Ok(worst);
+            if !self.watch || crowd.is_cancelled() {
+                return Ok(crowd.all_end().await);
             }
-            tokio::select! {
-                () = tokio::time::sleep(until_next.min(LOOK_EVERY)) => {}
-                _ = cancel.wait_for(|cancel| *cancel) => return Ok(worst),
+            let pause = tokio::time::sleep(pause);
+            tokio::pin!(pause);
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    () = crowd.one_ends() => {}
+                    _ = stopped.wait_for(|cancel| *cancel) => return Ok(crowd.all_end().await),
+                }
             }
         }
     }
 }
 
-/// How long until the next run's time comes.
-fn next_wake(runs: &[RunRow]) -> Duration {
-    let now = Timestamp::now();
-    let waiting = runs.iter().filter(|run| run.state == RunState::Waiting);
-    let left = waiting.filter_map(|run| Duration::try_from(run.wake?.duration_since(now)).ok());
-    left.min().unwrap_or(LOOK_EVERY)
+impl Resume {
+    /// Whether a run was left, or its time has come; if it is to come soon, `pause` ends then.
+    async fn is_to_go_on(
+        &self,
+        global: &Global,
+        store: &SqliteStore,
+        run: &RunRow,
+        pause: &mut Duration,
+    ) -> Result<bool, Failure> {
+        let now = Timestamp::now();
+        let Some(wake) = run.wake else { return global.is_left(store, run).await };
+        let left = Duration::try_from(wake.duration_since(now)).unwrap_or_default();
+        *pause = (*pause).min(left.max(SHORTEST));
+        Ok(run.is_due(now))
+    }
+}
+
+/// Who answers several runs: their questions would mix at the terminal.
+pub(super) fn nobody(says_yes: bool) -> Person {
+    if says_yes { Person::SaysYes } else { Person::Absent }
+}
+
+/// Go on with one of many; what it does is told when it is over.
+pub(super) async fn go_on(
+    shared: Arc<Shared>,
+    id: RunId,
+    person: Person,
+    cancel: watch::Receiver<bool>,
+) -> super::many::Came {
+    shared.resume(&id, How { person, screen: Screen::default(), cancel }).await
 }
 
 /// Go on with one run. The outer error: it cannot be gone on with, and nothing was touched.
@@ -135,31 +165,8 @@ pub(super) async fn one(
     person: Person,
     cancel: watch::Receiver<bool>,
 ) -> Result<Result<crate::report::Report, Refusal>, Failure> {
-    let saved = match Saved::read(store.as_ref(), id).await {
-        Ok(saved) => saved,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    let registry = global.registry().pinned(saved.plugin_files());
-    let checked = run::check(&saved.workflow, &saved.inventory, &saved.inputs, &registry)?;
-    let inventory = Arc::new(saved.inventory.clone());
-    let request = Request {
-        workflow: saved.workflow.clone(),
-        inputs: saved.inputs.clone(),
-        checked,
-        engine: global.engine()?,
-        world: world(&inventory, &global.store_dir()?, false)?,
-        inventory,
-        store: store.clone(),
-        owners: Some(global.owners()?),
-        screen: Screen::new(Form::choose(global.json), global.color),
-        person,
-        cancel,
-        crash: Crash::of_the_process(),
-        // It has its plan in its journal.
-        plan: None,
-        wait: None,
-    };
-    Ok(run::resume(id, saved, request).await)
+    let screen = Screen::new(Form::choose(global.json), global.color);
+    Shared::new(global, store)?.resume(id, How { person, screen, cancel }).await
 }
 
 /// There is nothing to go on with or to cancel.

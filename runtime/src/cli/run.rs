@@ -11,26 +11,30 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::{
-    CANCELLED, Failure, Global, InventoryArgs, NEEDS_A_PERSON, Outcome, REFUSED, parse_input, print,
+    CANCELLED, Failure, Global, InventoryArgs, NEEDS_A_PERSON, Outcome, REFUSED, each,
+    many::Jobs,
+    parse_input, print,
+    shared::{How, Shared},
 };
 use crate::{
     clock::Clock,
     diagnostic::{Diagnostic, Diagnostics},
     imports::Person,
     inventory::Inventory,
+    model::PairName,
     plan::{self, About, Follower, Hand, Plan},
     probe::NetProber,
     providers::{World, libvirt::Libvirt, sim, ssh::SshLogin},
     report,
-    run::{self, Refusal, Request},
-    store::{Crash, Store},
+    run::{self, Checked, Refusal, Request},
+    store::{SqliteStore, Store},
     ui::{Form, Screen},
     workflow::{self, Workflow, resolve_inputs},
 };
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b -i switch-back=true --html report.html\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b --plan plan.json\n\nCtrl-C cancels safely: copies under way are aborted and the VMs stay where they are. A second Ctrl-C leaves at once, with exit code 3."
+    after_help = "Examples:\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b -i switch-back=true --html report.html\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b --plan plan.json\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i destination=b --each pairs.jsonl --jobs 8\n\nCtrl-C cancels safely: copies under way are aborted and the VMs stay where they are. A second Ctrl-C leaves at once, with exit code 3."
 )]
 pub struct Run {
     /// The workflow
@@ -39,7 +43,13 @@ pub struct Run {
     inventory: InventoryArgs,
     /// A value for one of the workflow's inputs
     #[arg(short, long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
-    input: Vec<(String, String)>,
+    pub(super) input: Vec<(String, String)>,
+    /// Begin a run for each line of this file, side by side: a JSON object with values for inputs,
+    /// as {"pair": "sip"}; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["html", "plan"])]
+    each: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) jobs: Jobs,
     /// Write the report there when the run is over
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -54,7 +64,7 @@ pub struct Run {
     wait: Option<Duration>,
     /// Answer yes to what a procedure asks
     #[arg(long)]
-    yes: bool,
+    pub(super) yes: bool,
     /// With a simulator: begin its world afresh
     #[arg(long)]
     new_world: bool,
@@ -63,43 +73,43 @@ pub struct Run {
 impl Run {
     pub async fn go(self, global: &Global) -> Outcome {
         let workflow = workflow::load(&self.workflow)?;
-        let inventory = self.inventory.load()?;
+        let inventory = Arc::new(self.inventory.load()?);
+        if let Some(file) = &self.each {
+            return each::go(&self, global, workflow, inventory, file).await;
+        }
         let inputs = resolve_inputs(&workflow, &self.input, &inventory)?;
         let checked = run::check(&workflow, &inventory, &inputs, &global.registry())?;
         let plan = self.plan(&workflow, &inventory, &checked, &inputs)?;
-        let folder = global.store_dir()?;
         let store = global.open_store()?;
-        let inventory = Arc::new(inventory);
-        if self.new_world {
-            if let Some((_, run)) = store.locks().await?.first() {
-                return Err(Diagnostic::new(format!("run {run} is not over: its world is not begun afresh"))
-                    .hint(format!("stop it first: leapfrog cancel {run}"))
-                    .into());
-            }
-            begin_afresh(&inventory, &folder)?;
-        }
-        let world = world(&inventory, &folder, false)?;
+        self.begin_afresh(global, &inventory, &store).await?;
         let (stop, cancel) = watch::channel(false);
         let signals = tokio::spawn(listen(stop));
-        let request = Request {
-            workflow,
-            inventory,
-            inputs,
-            checked,
-            engine: global.engine()?,
-            world,
-            store,
-            owners: Some(global.owners()?),
-            screen: Screen::new(Form::choose(global.json), global.color),
-            person: Person::here(self.yes),
-            cancel,
-            crash: Crash::of_the_process(),
-            plan,
-            wait: self.wait,
-        };
+        let screen = Screen::new(Form::choose(global.json), global.color);
+        let how = How { person: Person::here(self.yes), screen, cancel };
+        let shared = Shared::new(global, &store)?;
+        let wait = self.wait;
+        let request = Request { plan, wait, ..shared.request(workflow, inventory, inputs, checked, how)? };
         let outcome = run::execute(request).await;
         signals.abort();
         tell(global, outcome, self.html.as_deref()).await
+    }
+
+    /// Remove the simulator's world, if that was asked for, and there is a simulator and a world.
+    pub(super) async fn begin_afresh(
+        &self,
+        global: &Global,
+        inventory: &Inventory,
+        store: &SqliteStore,
+    ) -> Result<(), Failure> {
+        if !self.new_world {
+            return Ok(());
+        }
+        if let Some((_, run)) = store.locks().await?.first() {
+            return Err(Diagnostic::new(format!("run {run} is not over: its world is not begun afresh"))
+                .hint(format!("stop it first: leapfrog cancel {run}"))
+                .into());
+        }
+        begin_afresh(inventory, &global.store_dir()?)
     }
 
     /// The plan to follow, if it was made for just this.
@@ -136,6 +146,9 @@ pub(super) fn refused(refusal: Refusal) -> Failure {
     match refusal {
         Refusal::Found(diagnostics) => diagnostics.into(),
         Refusal::Store(error) => error.into(),
+        Refusal::Taken(ref id) => {
+            Diagnostic::new(refusal.to_string()).hint(format!("look at it: leapfrog show {id}")).into()
+        }
         cancelled @ Refusal::Cancelled => {
             let diagnostics = Diagnostics(vec![Diagnostic::new(cancelled.to_string())]);
             Failure { diagnostics, code: CANCELLED }
@@ -192,32 +205,50 @@ pub(super) async fn write_page(what: &str, file: &Path, page: String) -> Result<
     tokio::fs::write(file, page).await.map_err(failed)
 }
 
-/// The file of the simulator's world.
-fn world_file(folder: &Path) -> PathBuf {
-    folder.join("world.json")
-}
+/// The file of the simulator's world, and the folder of those that belong to one pair each.
+const WORLD: &str = "world.json";
+const WORLDS: &str = "worlds";
 
-/// Remove the simulator's world, if there is a simulator and a world.
 fn begin_afresh(inventory: &Inventory, folder: &Path) -> Result<(), Failure> {
-    if inventory.simulator.is_none() {
-        return Ok(());
-    }
-    let file = world_file(folder);
-    match std::fs::remove_file(&file) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+    let Some(simulator) = &inventory.simulator else { return Ok(()) };
+    let world = |pair: &PairName| world_of(folder, pair);
+    let files = match simulator.world_per_pair {
+        true => inventory.pairs.keys().map(world).collect(),
+        false => vec![folder.join(WORLD)],
+    };
+    for file in files {
+        if let Err(e) = std::fs::remove_file(&file)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
             let message = format!("the simulated world {} cannot be removed: {e}", file.display());
-            Err(Diagnostic::new(message).into())
+            return Err(Diagnostic::new(message).into());
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
-/// The world that the inventory describes. Must be called inside the runtime. Only to look at it:
-/// a simulated one that nobody has begun yet is not begun either.
-pub(super) fn world(inventory: &Inventory, folder: &Path, only_look: bool) -> Result<World, Failure> {
+fn world_of(folder: &Path, pair: &PairName) -> PathBuf {
+    folder.join(WORLDS).join(format!("{pair}.json"))
+}
+
+/// The world that the inventory describes, as far as this run can touch it. Must be called inside
+/// the runtime. Only to look at it: a simulated one that nobody has begun yet is not begun either.
+pub(super) fn world(
+    inventory: &Inventory,
+    checked: &Checked,
+    folder: &Path,
+    only_look: bool,
+) -> Result<World, Failure> {
     if let Some(simulator) = &inventory.simulator {
-        let file = world_file(folder);
+        let (only, file) = match simulator.world_per_pair {
+            true => {
+                let (pair, only) = only_pair(inventory, checked)?;
+                (Some(only), world_of(folder, &pair))
+            }
+            false => (None, folder.join(WORLD)),
+        };
         let file = (!only_look || file.exists()).then_some(file);
+        let inventory = only.as_ref().unwrap_or(inventory);
         return Ok(sim::world(inventory, Clock::new(simulator.speed), file.as_deref())?);
     }
     Ok(World {
@@ -227,6 +258,20 @@ pub(super) fn world(inventory: &Inventory, folder: &Path, only_look: bool) -> Re
         clock: Clock::new(1.0),
         simulated: false,
     })
+}
+
+/// The one pair that a run touches, and what belongs to it.
+fn only_pair(inventory: &Inventory, checked: &Checked) -> Result<(PairName, Inventory), Failure> {
+    let pairs = checked.touched_pairs(inventory);
+    if let [pair] = pairs.as_slice()
+        && let Some(only) = inventory.only(pair)
+    {
+        return Ok((pair.clone(), only));
+    }
+    let message = format!("the run touches {} pairs, and each simulated pair has its own world", pairs.len());
+    Err(Diagnostic::new(message)
+        .hint("a run may touch one pair only where the simulator says `world-per-pair: true`")
+        .into())
 }
 
 /// The first Ctrl-C (or SIGTERM, or a terminal that is closed) cancels the run, a second one

@@ -38,7 +38,7 @@ const MEMORY: usize = 64 << 20;
 /// Bytes of an instance's memory that a rehearsal keeps for the next one.
 const KEPT: usize = 2 << 20;
 /// Instances alive at once, drivers included.
-const INSTANCES: u32 = 128;
+const INSTANCES: u32 = 256;
 
 /// A plugin used more than it may; the plugin was stopped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    fs::Metadata,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use sha2::{Digest, Sha256};
@@ -102,6 +104,17 @@ pub struct Registry {
     folders: Vec<PathBuf>,
     /// What a run that goes on was using, by what `uses:` says.
     pinned: BTreeMap<String, PathBuf>,
+    /// What was read before, by path; shared by clones.
+    known: Arc<Mutex<BTreeMap<PathBuf, (Stamp, Plugin)>>>,
+}
+
+/// What changes when a file is written or replaced: device, inode, length, and the moments of the
+/// last change of its text and of the inode, which nobody can set.
+type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+fn stamp(file: &Metadata) -> Stamp {
+    let (modified, changed) = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
+    (file.dev(), file.ino(), file.len(), modified, changed)
 }
 
 impl Registry {
@@ -112,7 +125,7 @@ impl Registry {
         if let Some(root) = program.as_deref().and_then(Path::parent).and_then(Path::parent) {
             folders.extend([root.join("lib/leapfrog/plugins"), root.join("plugins")]);
         }
-        Self { folders, pinned: BTreeMap::new() }
+        Self { folders, pinned: BTreeMap::new(), known: Arc::default() }
     }
 
     /// These files first, where they are still there.
@@ -160,7 +173,24 @@ impl Registry {
                 }
             }
         };
-        Plugin::read(uses, &path)
+        self.read(uses, &path)
+    }
+
+    /// Read a plugin, unless its file is the one that was read before.
+    fn read(&self, name: &str, path: &Path) -> Result<Plugin, PluginError> {
+        let known = || self.known.lock().unwrap_or_else(|e| e.into_inner());
+        // Looked at first: what is read may then only be newer than its stamp says.
+        let now = std::fs::metadata(path).ok().as_ref().map(stamp);
+        if let Some((then, plugin)) = known().get(path)
+            && Some(*then) == now
+        {
+            return Ok(Plugin { name: name.to_owned(), ..plugin.clone() });
+        }
+        let plugin = Plugin::read(name, path)?;
+        if let Some(now) = now {
+            known().insert(path.to_owned(), (now, plugin.clone()));
+        }
+        Ok(plugin)
     }
 }
 

@@ -19,6 +19,41 @@ pub struct Inventory {
     pub places: super::Places,
 }
 
+impl Inventory {
+    /// Only what belongs to one pair, and all machines: the members, their VMs, their simulation.
+    /// Files and places stay behind. `None` when there is no such pair.
+    #[must_use]
+    pub fn only(&self, pair: &PairName) -> Option<Self> {
+        let found = self.pairs.get(pair)?;
+        let servers: BTreeMap<ServerName, Server> = (found.members.iter())
+            .filter_map(|name| Some((name.clone(), self.servers.get(name)?.clone())))
+            .collect();
+        let vms = |of: &mut dyn FnMut(&VmName)| servers.values().for_each(|server| of(&server.vm));
+        let mut declared = BTreeMap::new();
+        vms(&mut |vm| drop(self.vms.get(vm).map(|it| declared.insert(vm.clone(), it.clone()))));
+        let simulator = self.simulator.as_ref().map(|all| {
+            let mut simulated = BTreeMap::new();
+            vms(&mut |vm| drop(all.vms.get(vm).map(|it| simulated.insert(vm.clone(), it.clone()))));
+            Simulator {
+                speed: all.speed,
+                link: all.link,
+                world_per_pair: all.world_per_pair,
+                machine_memory: all.machine_memory.clone(),
+                vms: simulated,
+                pairs: all.pairs.get(pair).map(|it| (pair.clone(), it.clone())).into_iter().collect(),
+            }
+        });
+        Some(Self {
+            machines: self.machines.clone(),
+            vms: declared,
+            pairs: BTreeMap::from([(pair.clone(), found.clone())]),
+            servers,
+            simulator,
+            ..Self::default()
+        })
+    }
+}
+
 /// A physical machine with a hypervisor. It has up to three addresses, since three parties
 /// speak to it: the runner, the source's hypervisor, and QEMU with the memory.
 #[derive(Debug, Clone)]
@@ -208,6 +243,9 @@ pub struct Simulator {
     pub speed: f64,
     /// Bytes per second of the link between any two machines.
     pub link: u64,
+    /// Each pair is in a world of its own, which shares neither link nor memory with the others, in
+    /// a file of its own: for very many pairs. A run may then touch one pair only.
+    pub world_per_pair: bool,
     /// Memory that a machine has for VMs; no limit for one that is not here.
     pub machine_memory: BTreeMap<MachineName, u64>,
     /// What a command on a server takes.

@@ -27,6 +27,7 @@ pub(super) fn read_simulator(reader: &mut Reader, entry: &Entry) -> Option<Simul
         }
         Some(rate)
     });
+    let world_per_pair = fields.get("world-per-pair").map(|node| reader.bool(node, "world-per-pair"));
     let machine_memory = section(reader, fields.get("machines"), "machines", |reader, entry| {
         let mut fields =
             reader.fields(&entry.value, format!("simulated machine `{}`", entry.key), &entry.key_place)?;
@@ -46,6 +47,7 @@ pub(super) fn read_simulator(reader: &mut Reader, entry: &Entry) -> Option<Simul
     Some(Simulator {
         speed: speed.map_or(Some(1.0), |speed| speed)?,
         link: link?,
+        world_per_pair: world_per_pair.map_or(Some(false), |apart| apart)?,
         machine_memory,
         command: command?.max(COMMAND),
         login: login?,

@@ -178,7 +178,7 @@ impl Step<'_> {
         let ended = tokio::select! {
             // A run that is to be stopped is not gone on with first.
             biased;
-            _ = self.cancel.wait_for(|cancel| *cancel) => return Err(cancelled(context).await),
+            () = super::stopped(&mut self.cancel) => return Err(cancelled(context).await),
             ended = context.world.clock.timeout(limit, call) => ended,
         };
         match lane.left_over() {
@@ -221,7 +221,7 @@ impl Step<'_> {
         };
         tokio::select! {
             biased;
-            _ = self.cancel.wait_for(|cancel| *cancel) => Err(cancelled(self.context).await),
+            () = super::stopped(&mut self.cancel) => Err(cancelled(self.context).await),
             waited = lane.wait::<_, (), _>(Function::TimeSleep, &ms, timer, wait) => match waited {
                 Ok(_) => Ok(()),
                 Err(error) => Err(broken(&error)),
@@ -239,7 +239,7 @@ impl Step<'_> {
         let asked = lane.ask(Function::RunConfirm, &question, async { None });
         let answer = tokio::select! {
             biased;
-            _ = self.cancel.wait_for(|cancel| *cancel) => return Err(cancelled(self.context).await),
+            () = super::stopped(&mut self.cancel) => return Err(cancelled(self.context).await),
             answer = asked => answer,
         };
         match answer {

@@ -9,6 +9,7 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::Write,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::Refusal;
@@ -20,6 +21,9 @@ use crate::{
     providers::World,
     store::{RunId, RunRow, RunState, Store, StoreError},
 };
+
+/// The ending of the file that asks one of many runs of a process to stop.
+const STOP: &str = "stop";
 
 /// The living runner of a run: dropped, it lives no more.
 #[derive(Debug)]
@@ -51,14 +55,14 @@ impl Owner {
         std::fs::create_dir_all(folder).map_err(unusable)?;
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(unusable)?;
         if left {
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(unusable(error)),
+            if !locked(&file).map_err(unusable)? {
+                return Ok(None);
             }
         } else {
             file.lock().map_err(unusable)?;
         }
+        // Whoever asked an earlier runner to stop has had an answer.
+        let _ = std::fs::remove_file(path.with_extension(STOP));
         // Who it is, for `cancel`.
         file.set_len(0)
             .and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()))
@@ -67,11 +71,24 @@ impl Owner {
     }
 }
 
+/// Take the lock, unless somebody has it who lives: who only looks has it for a moment.
+fn locked(file: &File) -> std::io::Result<bool> {
+    for pause in [1, 4, 0] {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(pause)),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
 impl Drop for Owner {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
             // A file that stays is harmless: nobody holds its lock.
             let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(path.with_extension(STOP));
         }
     }
 }
@@ -90,6 +107,43 @@ pub fn owner_pid(folder: &Path, id: &RunId) -> Option<u32> {
         return None;
     }
     std::fs::read_to_string(folder.join(id.as_str())).ok()?.trim().parse().ok()
+}
+
+/// Show that this process works on several runs: a signal would stop them all. Dropped, it does
+/// so no more.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn side_by_side(folder: &Path) -> Result<Owner, StoreError> {
+    Owner::open(folder, &crowd(std::process::id()), false)?
+        .ok_or_else(|| StoreError::Fenced(crowd(std::process::id())))
+}
+
+/// Whether that process works on several runs.
+pub fn is_side_by_side(folder: &Path, pid: u32) -> bool {
+    lives(folder, &crowd(pid))
+}
+
+/// No run is called so.
+fn crowd(pid: u32) -> RunId {
+    RunId::process(pid)
+}
+
+fn stop_file(folder: &Path, id: &RunId) -> PathBuf {
+    folder.join(id.as_str()).with_extension(STOP)
+}
+
+/// Ask the runner of one of many runs to stop it.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn ask_to_stop(folder: &Path, id: &RunId) -> std::io::Result<()> {
+    File::create(stop_file(folder, id)).map(drop)
+}
+
+/// Whether somebody has asked for that.
+pub fn is_asked_to_stop(folder: &Path, id: &RunId) -> bool {
+    stop_file(folder, id).exists()
 }
 
 fn key(uuid: &str) -> String {

@@ -14,6 +14,7 @@
 mod attempts;
 mod check;
 mod left;
+mod library;
 mod locks;
 mod probes;
 mod saved;
@@ -26,7 +27,8 @@ use serde_json::{Map, Value as Json};
 use tokio::task::JoinSet;
 
 pub use check::{Checked, CheckedStep, check, check_driver, sample_inputs};
-pub use locks::{lives, owner_pid};
+pub use library::{Library, Recent};
+pub use locks::{Owner, ask_to_stop, is_asked_to_stop, is_side_by_side, lives, owner_pid, side_by_side};
 pub use saved::{Saved, locked_vms, records};
 
 use crate::{
@@ -90,6 +92,9 @@ pub enum Refusal {
     Store(#[from] StoreError),
     #[error("it was cancelled before anything was begun")]
     Cancelled,
+    /// Somebody else goes on with it.
+    #[error("run {0} is being worked on")]
+    Taken(RunId),
 }
 
 impl From<Diagnostic> for Refusal {
@@ -102,7 +107,15 @@ impl From<Diagnostic> for Refusal {
 ///
 /// # Errors
 /// When it could not be begun: what it needs cannot be found, is locked, or cannot be kept.
-pub async fn execute(mut request: Request) -> Result<Report, Refusal> {
+pub async fn execute(request: Request) -> Result<Report, Refusal> {
+    execute_as(RunId::generate(), request).await
+}
+
+/// As [`execute`], under a name that was generated before, so that it can be asked to stop.
+///
+/// # Errors
+/// As [`execute`].
+pub async fn execute_as(id: RunId, mut request: Request) -> Result<Report, Refusal> {
     let vms = request.checked.vms(&request.inventory);
     // What takes a while goes on at once: looking, compiling, connecting.
     let opening = open_logins(&request.world, &request.inventory, &request.checked);
@@ -114,14 +127,13 @@ pub async fn execute(mut request: Request) -> Result<Report, Refusal> {
     };
     let (uuids, compiled) = tokio::select! {
         found = looks => found?,
-        _ = request.cancel.wait_for(|cancel| *cancel) => return Err(Refusal::Cancelled),
+        () = stopped(&mut request.cancel) => return Err(Refusal::Cancelled),
     };
 
     if let Some(Hand::Following(follower)) = &request.plan {
         follower.same_vms(&uuids)?;
     }
 
-    let id = RunId::generate();
     let owner = locks::Owner::new(request.owners.as_deref(), &id)?;
     enter(&mut request, &id, &uuids).await?;
 
@@ -133,7 +145,10 @@ pub async fn execute(mut request: Request) -> Result<Report, Refusal> {
     let report = first_report(&id, &request);
     let screen = std::mem::take(&mut request.screen);
     let facts = Facts::new(request.world.clock, journal.clone(), screen, report.clone());
+    let mut files = request.inventory.files.clone();
+    files.push(request.workflow.source.clone());
     let start = saved::Start::new(&request, &report, &uuids);
+    saved::keep(request.store.as_ref(), &files).await?;
     journal.note(RUN_LANE, 0, Kind::Start, start.to_json()).await?;
     // From here on `show` knows the run, and `resume` can go on with it.
     journal.commit().await?;
@@ -165,7 +180,7 @@ async fn enter(request: &mut Request, id: &RunId, uuids: &BTreeMap<VmName, Strin
         tokio::select! {
             // One transaction takes them all, so who waits holds none of them.
             () = tokio::time::sleep(LOOK_FOR_LOCKS.min(left)) => {}
-            _ = request.cancel.wait_for(|cancel| *cancel) => return Err(Refusal::Cancelled),
+            () = stopped(&mut request.cancel) => return Err(Refusal::Cancelled),
         }
     }
 }
@@ -178,25 +193,23 @@ async fn enter(request: &mut Request, id: &RunId, uuids: &BTreeMap<VmName, Strin
 /// journal was changed. Nothing was touched then.
 pub async fn resume(id: &RunId, saved: Saved, mut request: Request) -> Result<Report, Refusal> {
     let Some(owner) = locks::Owner::of_left(request.owners.as_deref(), id)? else {
-        return Err(Diagnostic::new(format!("run {id} is being worked on"))
-            .hint(format!("look at it: leapfrog show {id}"))
-            .into());
+        return Err(Refusal::Taken(id.clone()));
     };
     saved.same_plugins(id, &request.checked)?;
     request.plan = saved.plan();
     let opening = open_logins(&request.world, &request.inventory, &request.checked);
     let compiled = compile(&request.engine, &request.checked).await?;
-    let epoch = request.store.reopen(id, saved.epoch).await?;
     let replay = Replay::new(&saved.records)?;
-    let journal = Journal::reopened(request.store.clone(), id.clone(), epoch, &saved.records)?;
+    let journal = Journal::reopened(request.store.clone(), id.clone(), saved.epoch, &saved.records)?;
     let mut journal = journal.by(request.world.clock);
     if let Some(crash) = request.crash.clone() {
         journal = journal.that_crashes(crash);
     }
     let journal = Arc::new(journal);
+    let epoch = journal.epoch();
     let resume = serde_json::json!({ "epoch": epoch, "kept": replay.kept() });
     journal.note(RUN_LANE, epoch, Kind::Resume, resume.to_string()).await?;
-    journal.commit().await?;
+    journal.take_over().await?;
     let report = report_of(request.store.as_ref(), id).await?;
     let since = Timestamp::now().duration_since(report.started);
     let age = std::time::Duration::try_from(since).unwrap_or_default().mul_f64(request.world.clock.speed());
@@ -219,6 +232,12 @@ async fn compile(engine: &Engine, checked: &Checked) -> Result<Compiled, Refusal
     Ok(Compiled { drivers, procedures })
 }
 
+/// Until somebody wants the run to stop, or nobody is left who could.
+async fn stopped(cancel: &mut tokio::sync::watch::Receiver<bool>) {
+    // What it gives must not be held while others wait, so that a run can be on any thread.
+    drop(cancel.wait_for(|cancel| *cancel).await);
+}
+
 /// The steps and all that goes on beside them, from the first call to the last record.
 async fn perform<T>(
     request: Request,
@@ -239,7 +258,7 @@ async fn perform<T>(
     let context = Arc::new(context.with_plan(plan));
     let described = tokio::select! {
         biased;
-        _ = cancel.wait_for(|cancel| *cancel) => Err(steps::cancelled(&context).await),
+        () = stopped(&mut cancel) => Err(steps::cancelled(&context).await),
         described = describe_drivers(&context) => described,
     };
     let mut end = match described {
@@ -348,6 +367,15 @@ fn tell_rest(report: &mut Report, run: &RunId, rest: &Rest) {
 /// When it does not wait.
 pub async fn answer(store: Arc<dyn Store>, id: &RunId, yes: bool) -> Result<String, Refusal> {
     let row = store.run(id).await?.ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
+    answer_to(store, &row, yes).await
+}
+
+/// As [`answer`], as long as the run is still as it was when `row` was read.
+///
+/// # Errors
+/// When it does not wait, or waits for something else by now.
+pub async fn answer_to(store: Arc<dyn Store>, row: &RunRow, yes: bool) -> Result<String, Refusal> {
+    let id = &row.id;
     let records = saved::records(store.as_ref(), id).await?;
     let asked = records.iter().rev().find(|record| record.kind == Kind::Begin);
     let question = asked.and_then(|record| {
@@ -362,10 +390,13 @@ pub async fn answer(store: Arc<dyn Store>, id: &RunId, yes: bool) -> Result<Stri
         asks.then(|| body.get("with")?.as_str().map(str::to_owned)).flatten().map(|text| (record, text))
     });
     let (Some((asked, question)), RunState::Waiting | RunState::Paused) = (question, row.state) else {
-        return Err(not_asked(id, &row));
+        return Err(not_asked(id, row));
     };
-    let epoch = match store.reopen(id, row.epoch).await {
-        Ok(epoch) => epoch,
+    // In one step: whoever goes on with the run from here on finds the answer in it.
+    let journal = Journal::reopened(store, id.clone(), row.epoch, &records)?;
+    journal.note(&asked.lane, asked.n, Kind::Result, call::answer(&question, yes)).await?;
+    match journal.take_over().await {
+        Ok(()) => {}
         Err(StoreError::Fenced(_)) => {
             return Err(Diagnostic::new(format!(
                 "somebody else was first with run {id}: this answer does not count"
@@ -374,16 +405,18 @@ pub async fn answer(store: Arc<dyn Store>, id: &RunId, yes: bool) -> Result<Stri
             .into());
         }
         Err(error) => return Err(error.into()),
-    };
-    let journal = Journal::reopened(store, id.clone(), epoch, &records)?;
-    journal.note(&asked.lane, asked.n, Kind::Result, call::answer(&question, yes)).await?;
+    }
     let answer = if yes { "yes" } else { "no" };
     let rest = Rest {
         state: RunState::Waiting,
         message: format!("a person has said {answer}, and nobody has gone on with it yet"),
         wake: Some(Timestamp::now()),
     };
-    journal.park(&rest).await?;
+    match journal.park(&rest).await {
+        // Somebody goes on with it already.
+        Ok(()) | Err(StoreError::Fenced(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(question)
 }
 

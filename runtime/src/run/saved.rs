@@ -6,15 +6,15 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::{Checked, Refusal, Request};
+use super::{Checked, Library, Refusal, Request};
 use crate::{
-    diagnostic::{Diagnostic, Source},
-    inventory::{self, Inventory},
+    diagnostic::{Diagnostic, Source, digest},
+    inventory::Inventory,
     model::VmName,
     plan::{Follower, Hand, Plan},
     report::Report,
     store::{Kind, Record, RunId, RunRow, RunState, Store, StoreError, verify_chain},
-    workflow::{self, Workflow},
+    workflow::Workflow,
 };
 
 /// Records that are read at once.
@@ -22,18 +22,36 @@ const PAGE: u32 = 5_000;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct File {
-    path: PathBuf,
-    text: String,
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    /// Of the text, which the store keeps once however many runs have it.
+    pub(super) digest: String,
 }
 
 impl File {
     fn of(source: &Source) -> Self {
         // Whoever goes on may be in another folder.
         let path = std::path::absolute(source.path()).unwrap_or_else(|_| source.path().to_owned());
-        Self { path, text: source.text().to_owned() }
+        Self { path, digest: source.digest().to_owned() }
+    }
+
+    /// What it was when the run began.
+    pub(super) async fn read(&self, store: &dyn Store) -> Result<Arc<Source>, Refusal> {
+        let path = self.path.display();
+        let Some(text) = store.kept(&self.digest).await? else {
+            let lost = Diagnostic::new(format!("the text of {path} is missing in the store"));
+            return Err(lost.hint(CHANGED).into());
+        };
+        if digest(&text) != self.digest {
+            let other = Diagnostic::new(format!("the text of {path} in the store is not what it was"));
+            return Err(other.hint(CHANGED).into());
+        }
+        Ok(Source::new(self.path.clone(), text))
     }
 }
+
+/// What to do with a run whose journal, or what belongs to it, cannot be relied on.
+const CHANGED: &str = "the store was changed by something else than leapfrog: a person has to look at the VMs, then give the run up with `leapfrog cancel --abandon`";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -91,11 +109,19 @@ fn pin(uses: &str) -> String {
     }
 }
 
+/// Have the store keep the texts that the first record of a run refers to.
+pub(super) async fn keep(store: &dyn Store, files: &[Arc<Source>]) -> Result<(), StoreError> {
+    for source in files {
+        store.keep(source.digest(), source.text()).await?;
+    }
+    Ok(())
+}
+
 /// A run as its journal has it.
 #[derive(Debug)]
 pub struct Saved {
     pub workflow: Workflow,
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
     pub inputs: Map<String, Json>,
     pub(super) uuids: BTreeMap<VmName, String>,
     pub(super) records: Vec<Record>,
@@ -112,13 +138,21 @@ impl Saved {
     /// # Errors
     /// When there is no such run, it is over, or its journal cannot be gone on with.
     pub async fn read(store: &dyn Store, id: &RunId) -> Result<Self, Refusal> {
+        Self::read_with(store, id, &Library::default()).await
+    }
+
+    /// As [`read`](Self::read); what other runs were given too is taken from `library`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_with(store: &dyn Store, id: &RunId, library: &Library) -> Result<Self, Refusal> {
         let row = store.run(id).await?.ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
         if !row.state.is_open() {
             return Err(Diagnostic::new(format!("run {id} is over: {}", row.state))
                 .hint("begin a new one: it goes on from wherever the pair is")
                 .into());
         }
-        Self::decode(store, id, row).await
+        Self::decode(store, id, row, library).await
     }
 
     /// Read a run whatever has become of it.
@@ -127,18 +161,15 @@ impl Saved {
     /// When there is no such run, or its journal cannot be read.
     pub async fn of_any(store: &dyn Store, id: &RunId) -> Result<Self, Refusal> {
         let row = store.run(id).await?.ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
-        Self::decode(store, id, row).await
+        Self::decode(store, id, row, &Library::default()).await
     }
 
-    async fn decode(store: &dyn Store, id: &RunId, row: RunRow) -> Result<Self, Refusal> {
+    async fn decode(store: &dyn Store, id: &RunId, row: RunRow, library: &Library) -> Result<Self, Refusal> {
         let records = records(store, id).await?;
-        verify_chain(id, &records).map_err(|error| {
-            Diagnostic::new(error.to_string())
-                .hint("the store was changed by something else than leapfrog: a person has to look at the VMs, then give the run up with `leapfrog cancel --abandon`")
-        })?;
+        verify_chain(id, &records).map_err(|error| Diagnostic::new(error.to_string()).hint(CHANGED))?;
         if records.last().map_or(0, |record| record.seq) != row.head {
             return Err(Diagnostic::new(format!("the end of the journal of run {id} is missing"))
-                .hint("the store was changed by something else than leapfrog: a person has to look at the VMs, then give the run up with `leapfrog cancel --abandon`")
+                .hint(CHANGED)
                 .into());
         }
         let Some(first) = records.first().filter(|record| record.kind == Kind::Start) else {
@@ -150,13 +181,9 @@ impl Saved {
         };
         let start: Start = serde_json::from_str(&first.body)
             .map_err(|e| StoreError::Corrupt(format!("the first record of run {id}: {e}")))?;
-        let workflow =
-            workflow::load_text(&start.workflow.path, &start.workflow.text).map_err(Refusal::Found)?;
-        let sources = start.inventory.into_iter().map(|file| Source::new(file.path, file.text));
-        let sources: Vec<Arc<Source>> = sources.collect();
         Ok(Self {
-            workflow,
-            inventory: inventory::load_sources(sources).map_err(Refusal::Found)?,
+            workflow: library.workflow(store, &start.workflow).await?.as_ref().clone(),
+            inventory: library.inventory(store, &start.inventory).await?,
             inputs: start.inputs,
             uuids: start.uuids,
             waited: why_it_was_left(&row, &records),

@@ -59,13 +59,14 @@ impl Journal {
         }
     }
 
-    /// The journal of a run that goes on at `epoch`, after the records that it has.
+    /// The journal of a run that goes on after the records that it has, and after `epoch`. Nothing
+    /// can be committed before it was taken over, see [`take_over`](Self::take_over).
     ///
     /// # Errors
     /// When the last record has no chain that could be gone on with.
     pub fn reopened(store: Arc<dyn Store>, run: RunId, epoch: u64, records: &[Record]) -> Result<Self> {
         let mut journal = Self::new(store, run);
-        journal.epoch = epoch;
+        journal.epoch = epoch + 1;
         if let Some(last) = records.last() {
             let pending = journal.pending.get_mut().unwrap_or_else(|e| e.into_inner());
             pending.seq = last.seq;
@@ -137,6 +138,20 @@ impl Journal {
             }
             all.extend(more);
         }
+    }
+
+    /// Take the run over and make everything written so far durable, in one step.
+    ///
+    /// # Errors
+    /// As [`Store::reopen`]; nothing was written then.
+    pub async fn take_over(&self) -> Result<()> {
+        let _turn = self.committing.lock().await;
+        self.die_if_dead().await;
+        let records = self.take();
+        let last = records.last().map_or(0, |record| record.seq);
+        let taken = self.store.reopen(&self.run, self.epoch - 1, records).await;
+        self.committed(last).await;
+        taken.map(drop)
     }
 
     /// Make everything durable and end the run, in one step.
@@ -324,11 +339,17 @@ mod tests {
         async fn park(&self, _: &RunId, _: u64, _: Vec<Record>, _: &Rest) -> Result<()> {
             Ok(())
         }
-        async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64> {
-            self.store.reopen(id, epoch).await
+        async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64> {
+            self.store.reopen(id, epoch, records).await
         }
-        async fn runs(&self, limit: u32) -> Result<Vec<super::super::RunRow>> {
-            self.store.runs(limit).await
+        async fn keep(&self, digest: &str, text: &str) -> Result<()> {
+            self.store.keep(digest, text).await
+        }
+        async fn kept(&self, digest: &str) -> Result<Option<String>> {
+            self.store.kept(digest).await
+        }
+        async fn select(&self, select: &super::super::Select) -> Result<Vec<super::super::RunRow>> {
+            self.store.select(select).await
         }
         async fn run(&self, id: &RunId) -> Result<Option<super::super::RunRow>> {
             self.store.run(id).await

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Record, Rest, Result, RunId, RunRow, RunState, Store, StoreError};
+use super::{Record, Rest, Result, RunId, RunRow, RunState, Select, Store, StoreError};
 
 #[derive(Debug, Default)]
 pub struct MemoryStore {
@@ -19,6 +19,7 @@ pub struct MemoryStore {
 struct Inner {
     runs: BTreeMap<RunId, (RunRow, Vec<Record>)>,
     locks: BTreeMap<String, RunId>,
+    texts: BTreeMap<String, String>,
 }
 
 impl MemoryStore {
@@ -111,21 +112,42 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64> {
+    async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64> {
         let mut inner = self.inner();
-        let (row, _) = inner.runs.get_mut(id).ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
-        if !row.state.is_open() || row.epoch != epoch {
+        let (row, journal) = inner.runs.get_mut(id).ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
+        let follows = records.first().is_none_or(|first| first.seq == row.head + 1);
+        if !row.state.is_open() || row.epoch != epoch || !follows {
             return Err(StoreError::Fenced(id.clone()));
         }
         row.state = RunState::Running;
         row.message = None;
         (row.parked, row.wake) = (None, None);
         row.epoch += 1;
+        row.head += records.len() as u64;
+        journal.extend(records);
         Ok(row.epoch)
     }
 
-    async fn runs(&self, limit: u32) -> Result<Vec<RunRow>> {
-        Ok(self.inner().runs.values().rev().take(limit as usize).map(|(row, _)| row.clone()).collect())
+    async fn keep(&self, digest: &str, text: &str) -> Result<()> {
+        let mut inner = self.inner();
+        if !inner.texts.contains_key(digest) {
+            inner.texts.insert(digest.to_owned(), text.to_owned());
+        }
+        Ok(())
+    }
+
+    async fn kept(&self, digest: &str) -> Result<Option<String>> {
+        Ok(self.inner().texts.get(digest).cloned())
+    }
+
+    async fn select(&self, select: &Select) -> Result<Vec<RunRow>> {
+        let inner = self.inner();
+        let rows = inner.runs.values().map(|(row, _)| row).filter(|row| select.fits(row));
+        let limit = select.limit as usize;
+        Ok(match &select.after {
+            Some(after) => rows.filter(|row| row.id > *after).take(limit).cloned().collect(),
+            None => rows.rev().take(limit).cloned().collect(),
+        })
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<RunRow>> {

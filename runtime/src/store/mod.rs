@@ -4,7 +4,13 @@
 //! has acknowledged is on the disk, that records stand in one order, and that only the owner
 //! of the present epoch appends. Locks belong to runs and do not expire.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -26,12 +32,15 @@ pub use sqlite::SqliteStore;
 pub struct RunId(String);
 
 impl RunId {
-    /// A new one: the second in UTC, the thousandth in two characters, three random ones.
+    /// A new one: the second in UTC, the thousandth in two characters, three that are random at
+    /// first and then count, so that a process that begins many runs gives no name twice.
     pub fn generate() -> Self {
+        static COUNT: OnceLock<AtomicU32> = OnceLock::new();
         const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
         let now = Timestamp::now();
         let thousandth = now.subsec_millisecond().unsigned_abs();
-        let random = (uuid::Uuid::now_v7().as_u128() & 0x7fff) as u32;
+        let random = || AtomicU32::new((uuid::Uuid::now_v7().as_u128() & 0x7fff) as u32);
+        let random = COUNT.get_or_init(random).fetch_add(1, Ordering::Relaxed) & 0x7fff;
         let digit = |of: u32, place: u32| char::from(ALPHABET[(of >> (5 * place)) as usize & 31]);
         let suffix: String = [(thousandth, 1), (thousandth, 0), (random, 2), (random, 1), (random, 0)]
             .into_iter()
@@ -43,6 +52,16 @@ impl RunId {
     pub fn parse(text: &str) -> Option<Self> {
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
         (!text.is_empty() && text.len() <= 64 && text.chars().all(fits)).then(|| Self(text.to_owned()))
+    }
+
+    /// The name under which a process that works on several runs shows that it lives.
+    pub fn process(pid: u32) -> Self {
+        Self(format!("process-{pid}"))
+    }
+
+    /// Before every other name.
+    pub const fn first() -> Self {
+        Self(String::new())
     }
 
     pub fn as_str(&self) -> &str {
@@ -159,6 +178,18 @@ pub enum RunState {
 }
 
 impl RunState {
+    pub const ALL: [Self; 9] = [
+        Self::Running,
+        Self::Waiting,
+        Self::Paused,
+        Self::Done,
+        Self::Failed,
+        Self::Refused,
+        Self::NeedsPerson,
+        Self::Cancelled,
+        Self::Interrupted,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             RunState::Running => "running",
@@ -174,19 +205,7 @@ impl RunState {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [
-            RunState::Running,
-            RunState::Waiting,
-            RunState::Paused,
-            RunState::Done,
-            RunState::Failed,
-            RunState::Refused,
-            RunState::NeedsPerson,
-            RunState::Cancelled,
-            RunState::Interrupted,
-        ]
-        .into_iter()
-        .find(|state| state.as_str() == text)
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
     /// Whether it can be gone on with.
@@ -245,6 +264,42 @@ pub struct Rest {
     pub wake: Option<Timestamp>,
 }
 
+/// Which runs, and in which order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Select {
+    /// In one of these; in any if there are none.
+    pub states: Vec<RunState>,
+    /// Of the workflow of this name.
+    pub workflow: Option<String>,
+    /// Begun at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Whether they go on by themselves at some time; either if absent.
+    pub timed: Option<bool>,
+    /// The oldest first, after this one; the newest first if absent.
+    pub after: Option<RunId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Select {
+    pub fn newest(limit: u32) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    /// A page of the runs in this state, the oldest first: those after `after`.
+    pub fn page(state: RunState, after: RunId, limit: u32) -> Self {
+        Self { states: vec![state], after: Some(after), limit, ..Self::default() }
+    }
+
+    /// Whether a run is meant, wherever its page is.
+    pub fn fits(&self, row: &RunRow) -> bool {
+        (self.states.is_empty() || self.states.contains(&row.state))
+            && self.workflow.as_ref().is_none_or(|workflow| *workflow == row.workflow)
+            && self.since.is_none_or(|since| row.started >= since)
+            && self.timed.is_none_or(|timed| row.wake.is_some() == timed)
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("{what} is locked by run {run}")]
@@ -292,12 +347,22 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> Result<()>;
 
     /// Take a run over that waits or is paused, or that its runner has left: raises the epoch from `epoch`, so that a runner
-    /// that lives after all writes no more. Gives the new one. `Fenced` when the run is over, or
-    /// somebody else was first; the caller has made sure that the runner is dead.
-    async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64>;
+    /// that lives after all writes no more. Gives the new one. `records` are appended in the same
+    /// step. `Fenced` when the run is over, or somebody else was first; the caller has made sure
+    /// that the runner is dead.
+    async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64>;
+
+    /// Keep a text that many runs may refer to by its SHA-256. A repeat does nothing.
+    async fn keep(&self, digest: &str, text: &str) -> Result<()>;
+    /// A text that was kept.
+    async fn kept(&self, digest: &str) -> Result<Option<String>>;
 
     /// The newest runs first, at most `limit`.
-    async fn runs(&self, limit: u32) -> Result<Vec<RunRow>>;
+    async fn runs(&self, limit: u32) -> Result<Vec<RunRow>> {
+        self.select(&Select::newest(limit)).await
+    }
+    /// The runs that are meant, in the order that is asked for.
+    async fn select(&self, select: &Select) -> Result<Vec<RunRow>>;
     async fn run(&self, id: &RunId) -> Result<Option<RunRow>>;
     /// Records after `seq`, in order, at most `limit`.
     async fn journal(&self, id: &RunId, after: u64, limit: u32) -> Result<Vec<Record>>;

@@ -7,8 +7,10 @@
 //! Readers use a connection of their own on blocking threads. Operators can open the file with
 //! the `sqlite3` shell while it is in use.
 
+mod writer;
+
 use std::{
-    os::unix::fs::MetadataExt,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -16,16 +18,15 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params, types::Value};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Kind, Record, Rest, Result, RunId, RunRow, RunState, Store, StoreError};
+use self::writer::{Job, Leaves, OpenFile, Write, write_all};
+use super::{Kind, Record, Rest, Result, RunId, RunRow, RunState, Select, Store, StoreError};
 
 /// Appends that wait for the writer; a sender waits when it is full.
 const QUEUE: usize = 256;
-/// Appends that share one transaction at the most.
-const GROUP: usize = 128;
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// Pages (of 4 KiB) of the write-ahead log. When so many are in use they are copied into the
 /// database, and the log is written from its beginning again.
 const LOG_PAGES: u32 = 512;
@@ -65,25 +66,22 @@ CREATE TABLE lock (
 /// What a store of version 1 lacks.
 const TO_VERSION_2: &str = "ALTER TABLE run ADD COLUMN parked TEXT; ALTER TABLE run ADD COLUMN wake TEXT;";
 
-/// How a runner leaves a run.
-enum Leaves {
-    Over(RunState, String),
-    Resting(Rest),
-}
-
-/// One request to the writer.
-enum Write {
-    Create { id: RunId, workflow: String, locks: Vec<String>, take_over: Vec<RunId> },
-    Append { id: RunId, epoch: u64, records: Vec<Record>, end: Option<Leaves> },
-    Reopen { id: RunId, epoch: u64 },
-}
-
-type Job = (Write, oneshot::Sender<Result<()>>);
+/// What came with version 3: texts that many runs share, and a way to the runs that are not over
+/// which does not grow with those that are.
+const TO_VERSION_3: &str = "
+CREATE TABLE text (
+    digest TEXT PRIMARY KEY,
+    text   TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX run_not_over ON run (state, run_id) WHERE state IN ('running', 'waiting', 'paused');
+";
 
 pub struct SqliteStore {
     path: PathBuf,
     writer: mpsc::Sender<Job>,
     reader: Arc<Mutex<Connection>>,
+    /// Texts that this process knows to be kept.
+    kept: Mutex<BTreeSet<String>>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -112,7 +110,7 @@ impl SqliteStore {
             .name("store-writer".into())
             .spawn(move || write_all(writing, &log, &file, jobs))
             .map_err(|e| unusable(&e))?;
-        Ok(Self { path, writer, reader: Arc::new(Mutex::new(reading)) })
+        Ok(Self { path, writer, reader: Arc::new(Mutex::new(reading)), kept: Mutex::default() })
     }
 
     async fn write(&self, write: Write) -> Result<()> {
@@ -146,34 +144,18 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Give the log the length that it will need, with a transaction that is taken back: what its
-/// small cache cannot hold goes into the log, and the commits after it overwrite that.
-fn grow_log(connection: &mut Connection) -> rusqlite::Result<()> {
-    let cache: i64 = connection.pragma_query_value(None, "cache_size", |row| row.get(0))?;
-    connection.pragma_update(None, "cache_size", 8)?;
-    let grown = fill_and_take_back(connection);
-    connection.pragma_update(None, "cache_size", cache)?;
-    grown
-}
-
-fn fill_and_take_back(connection: &mut Connection) -> rusqlite::Result<()> {
-    let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    tx.execute_batch("CREATE TABLE room (bytes BLOB)")?;
-    tx.execute("INSERT INTO room VALUES (zeroblob(?1))", [LOG_BYTES])?;
-    tx.rollback()
-}
-
 fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let version: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version {
-        0 => {
-            tx.execute_batch(SCHEMA)?;
-            tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        }
         SCHEMA_VERSION => {}
-        1 => {
-            tx.execute_batch(TO_VERSION_2)?;
+        0..SCHEMA_VERSION => {
+            match version {
+                0 => tx.execute_batch(SCHEMA)?,
+                1 => tx.execute_batch(TO_VERSION_2)?,
+                _ => {}
+            }
+            tx.execute_batch(TO_VERSION_3)?;
             tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         other => {
@@ -183,185 +165,6 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
         }
     }
     tx.commit()
-}
-
-/// The database's file as it was opened: SQLite itself goes on writing into one that was deleted.
-struct OpenFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl OpenFile {
-    fn new(path: &Path) -> std::io::Result<Self> {
-        Ok(Self { path: path.to_owned(), identity: identity(path)? })
-    }
-
-    fn is_there(&self) -> bool {
-        identity(&self.path).is_ok_and(|now| now == self.identity)
-    }
-}
-
-fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
-    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
-}
-
-/// The writer: takes what is waiting, commits it together, answers.
-fn write_all(mut connection: Connection, log: &Path, file: &OpenFile, mut jobs: mpsc::Receiver<Job>) {
-    let mut group = Vec::with_capacity(GROUP);
-    while let Some(job) = jobs.blocking_recv() {
-        group.push(job);
-        while group.len() < GROUP {
-            match jobs.try_recv() {
-                Ok(job) => group.push(job),
-                Err(_) => break,
-            }
-        }
-        let begins = group.iter().any(|(write, _)| matches!(write, Write::Create { .. }));
-        let short = |log: std::fs::Metadata| log.len() < u64::from(LOG_BYTES) / 2;
-        if begins && log.metadata().is_ok_and(short) {
-            // Only speed is lost without it.
-            if let Err(error) = grow_log(&mut connection) {
-                tracing::debug!(%error, "the store's log was not grown ahead");
-            }
-        }
-        let outcome = match file.is_there() {
-            true => write_group(&mut connection, &group).map_err(|e| e.to_string()),
-            false => Err("its file was deleted or replaced meanwhile".to_owned()),
-        };
-        match outcome {
-            Ok(results) => {
-                for ((_, reply), result) in group.drain(..).zip(results) {
-                    let _ = reply.send(result);
-                }
-            }
-            // The transaction did not commit: nothing of the group was written.
-            Err(reason) => {
-                for (_, reply) in group.drain(..) {
-                    let _ = reply.send(Err(StoreError::Unusable {
-                        place: file.path.display().to_string(),
-                        reason: reason.clone(),
-                    }));
-                }
-            }
-        }
-    }
-}
-
-/// One transaction for the group. A refused request has written nothing by then: each looks
-/// before it writes.
-fn write_group(connection: &mut Connection, group: &[Job]) -> rusqlite::Result<Vec<Result<()>>> {
-    let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let results = group
-        .iter()
-        .map(|(write, _)| match write {
-            Write::Create { id, workflow, locks, take_over } => create(&tx, id, workflow, locks, take_over),
-            Write::Append { id, epoch, records, end } => append(&tx, id, *epoch, records, end.as_ref()),
-            Write::Reopen { id, epoch } => reopen(&tx, id, *epoch),
-        })
-        .collect::<rusqlite::Result<_>>()?;
-    tx.commit()?;
-    Ok(results)
-}
-
-fn create(
-    tx: &Connection,
-    id: &RunId,
-    workflow: &str,
-    locks: &[String],
-    take_over: &[RunId],
-) -> rusqlite::Result<Result<()>> {
-    for key in locks {
-        let holder: Option<String> = tx
-            .prepare_cached("SELECT run_id FROM lock WHERE key = ?1")?
-            .query_row([key], |row| row.get(0))
-            .optional()?;
-        if let Some(run) = holder.map(RunId).filter(|run| !take_over.contains(run)) {
-            return Ok(Err(StoreError::Locked { what: key.clone(), run }));
-        }
-    }
-    let now = Timestamp::now().to_string();
-    for old in take_over {
-        tx.execute(
-            "UPDATE run SET state = ?2, epoch = epoch + 1, ended = ?3,
-                 message = 'its runner died; run ' || ?4 || ' has taken over'
-             WHERE run_id = ?1 AND state = 'running'",
-            params![old.as_str(), RunState::Interrupted.as_str(), now, id.as_str()],
-        )?;
-        tx.execute("DELETE FROM lock WHERE run_id = ?1", [old.as_str()])?;
-    }
-    for key in locks {
-        tx.execute("INSERT OR IGNORE INTO lock (key, run_id) VALUES (?1, ?2)", [key, id.as_str()])?;
-    }
-    tx.execute(
-        "INSERT INTO run (run_id, workflow, state, epoch, head, started) VALUES (?1, ?2, ?3, 1, 0, ?4)",
-        params![id.as_str(), workflow, RunState::Running.as_str(), now],
-    )?;
-    Ok(Ok(()))
-}
-
-fn append(
-    tx: &Connection,
-    id: &RunId,
-    epoch: u64,
-    records: &[Record],
-    end: Option<&Leaves>,
-) -> rusqlite::Result<Result<()>> {
-    let first = records.first().map(|r| r.seq);
-    let expected_head = first.map(|seq| seq.saturating_sub(1));
-    let updated = tx
-        .prepare_cached(
-            "UPDATE run SET head = head + ?4
-             WHERE run_id = ?1 AND epoch = ?2 AND state = 'running' AND (?3 IS NULL OR head = ?3)",
-        )?
-        .execute(params![id.as_str(), epoch, expected_head, records.len() as u64])?;
-    if updated != 1 {
-        return Ok(Err(StoreError::Fenced(id.clone())));
-    }
-    let mut insert = tx.prepare_cached(
-        "INSERT INTO journal (run_id, seq, epoch, lane, n, kind, body, at, chain)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?;
-    for r in records {
-        insert.execute(params![
-            id.as_str(),
-            r.seq,
-            epoch,
-            r.lane,
-            r.n,
-            r.kind.as_str(),
-            r.body,
-            r.at.to_string(),
-            r.chain
-        ])?;
-    }
-    let now = || Timestamp::now().to_string();
-    match end {
-        None => {}
-        Some(Leaves::Resting(Rest { state, message, wake })) => {
-            let wake = wake.map(|wake| wake.to_string());
-            tx.execute(
-                "UPDATE run SET state = ?2, message = ?3, parked = ?4, wake = ?5 WHERE run_id = ?1",
-                params![id.as_str(), state.as_str(), message, now(), wake],
-            )?;
-        }
-        Some(Leaves::Over(state, message)) => {
-            tx.execute(
-                "UPDATE run SET state = ?2, ended = ?3, message = ?4 WHERE run_id = ?1",
-                params![id.as_str(), state.as_str(), now(), message],
-            )?;
-            tx.execute("DELETE FROM lock WHERE run_id = ?1", [id.as_str()])?;
-        }
-    }
-    Ok(Ok(()))
-}
-
-fn reopen(tx: &Connection, id: &RunId, epoch: u64) -> rusqlite::Result<Result<()>> {
-    let updated = tx.execute(
-        "UPDATE run SET epoch = epoch + 1, state = 'running', message = NULL, parked = NULL, wake = NULL
-         WHERE run_id = ?1 AND epoch = ?2 AND state IN ('running', 'waiting', 'paused')",
-        params![id.as_str(), epoch],
-    )?;
-    Ok(if updated == 1 { Ok(()) } else { Err(StoreError::Fenced(id.clone())) })
 }
 
 fn bad(column: usize, what: String) -> rusqlite::Error {
@@ -393,6 +196,44 @@ fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
         parked: maybe(8)?,
         wake: maybe(9)?,
     })
+}
+
+/// The runs of the index `run_not_over`.
+const NOT_OVER: [RunState; 3] = [RunState::Running, RunState::Waiting, RunState::Paused];
+
+/// What follows `FROM run`, and its values.
+fn condition(select: &Select) -> (String, Vec<Value>) {
+    let Select { states, workflow, since, timed, after, limit } = select;
+    let mut conditions = Vec::new();
+    let mut values: Vec<Value> = Vec::new();
+    if !states.is_empty() {
+        if states.iter().all(|state| NOT_OVER.contains(state)) {
+            // The index is used where its own condition stands, word by word.
+            conditions.push("state IN ('running', 'waiting', 'paused')".to_owned());
+        }
+        let states: Vec<String> = states.iter().map(|state| format!("'{state}'")).collect();
+        conditions.push(format!("state IN ({})", states.join(", ")));
+    }
+    if let Some(workflow) = workflow {
+        conditions.push("workflow = ?".to_owned());
+        values.push(workflow.clone().into());
+    }
+    if let Some(since) = since {
+        conditions.push("started >= ?".to_owned());
+        values.push(since.to_string().into());
+    }
+    if let Some(timed) = timed {
+        conditions.push(if *timed { "wake IS NOT NULL" } else { "wake IS NULL" }.to_owned());
+    }
+    if let Some(after) = after {
+        conditions.push("run_id > ?".to_owned());
+        values.push(after.as_str().to_owned().into());
+    }
+    let order = if after.is_some() { "ASC" } else { "DESC" };
+    let all =
+        if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
+    values.push(i64::from(*limit).into());
+    (format!("{all} ORDER BY run_id {order} LIMIT ?"), values)
 }
 
 #[async_trait]
@@ -428,15 +269,36 @@ impl Store for SqliteStore {
         self.write(Write::Append { id: id.clone(), epoch, records, end }).await
     }
 
-    async fn reopen(&self, id: &RunId, epoch: u64) -> Result<u64> {
-        self.write(Write::Reopen { id: id.clone(), epoch }).await?;
+    async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64> {
+        self.write(Write::Reopen { id: id.clone(), epoch, records }).await?;
         Ok(epoch + 1)
     }
 
-    async fn runs(&self, limit: u32) -> Result<Vec<RunRow>> {
+    async fn keep(&self, digest: &str, text: &str) -> Result<()> {
+        let known = || self.kept.lock().unwrap_or_else(|e| e.into_inner());
+        if known().contains(digest) {
+            return Ok(());
+        }
+        self.write(Write::Keep { digest: digest.to_owned(), text: text.to_owned() }).await?;
+        known().insert(digest.to_owned());
+        Ok(())
+    }
+
+    async fn kept(&self, digest: &str) -> Result<Option<String>> {
+        let digest = digest.to_owned();
         self.read(move |c| {
-            c.prepare(&format!("SELECT {RUN_COLUMNS} FROM run ORDER BY run_id DESC LIMIT ?1"))?
-                .query_map([limit], run_row)?
+            c.prepare_cached("SELECT text FROM text WHERE digest = ?1")?
+                .query_row([digest], |row| row.get(0))
+                .optional()
+        })
+        .await
+    }
+
+    async fn select(&self, select: &Select) -> Result<Vec<RunRow>> {
+        let (condition, values) = condition(select);
+        self.read(move |c| {
+            c.prepare_cached(&format!("SELECT {RUN_COLUMNS} FROM run {condition}"))?
+                .query_map(rusqlite::params_from_iter(values), run_row)?
                 .collect()
         })
         .await
@@ -445,7 +307,7 @@ impl Store for SqliteStore {
     async fn run(&self, id: &RunId) -> Result<Option<RunRow>> {
         let id = id.clone();
         self.read(move |c| {
-            c.prepare(&format!("SELECT {RUN_COLUMNS} FROM run WHERE run_id = ?1"))?
+            c.prepare_cached(&format!("SELECT {RUN_COLUMNS} FROM run WHERE run_id = ?1"))?
                 .query_row([id.as_str()], run_row)
                 .optional()
         })
@@ -455,7 +317,7 @@ impl Store for SqliteStore {
     async fn journal(&self, id: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
         let id = id.clone();
         self.read(move |c| {
-            c.prepare(
+            c.prepare_cached(
                 "SELECT seq, lane, n, kind, body, at, chain FROM journal
                  WHERE run_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
             )?

@@ -90,6 +90,12 @@ impl WorldFile {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failed(&error)),
         };
+        // Nearly always it is just this world; anything else is looked at more slowly.
+        if let Ok(state) = serde_json::from_str::<WorldState>(&text)
+            && state.definition == self.beginning.definition
+        {
+            return Ok(Some(state));
+        }
         let broken = |error: serde_json::Error| self.failed(&io::Error::new(ErrorKind::InvalidData, error));
         let value: serde_json::Value = serde_json::from_str(&text).map_err(broken)?;
         if value.get("definition").and_then(|d| d.as_str()) != Some(self.beginning.definition.as_str()) {

@@ -100,14 +100,14 @@ async fn a_run_that_is_left_to_wait_keeps_its_locks_and_its_time() {
     assert!(row.is_due(before), "a clock that jumped back keeps nobody waiting");
     assert_eq!(store.locks().await.expect("read").len(), 1);
     assert!(store.append(&run, 1, vec![record(2)]).await.is_err(), "nobody works on it");
-    assert_eq!(store.reopen(&run, 1).await.expect("reopened"), 2);
+    assert_eq!(store.reopen(&run, 1, Vec::new()).await.expect("reopened"), 2);
     let row = store.run(&run).await.expect("read").expect("a run");
     assert_eq!((row.state, row.wake, row.parked), (RunState::Running, None, None));
     let paused = Rest { state: RunState::Paused, message: "it failed".into(), wake: None };
     store.park(&run, 2, Vec::new(), &paused).await.expect("parked");
     let row = store.run(&run).await.expect("read").expect("a run");
     assert_eq!((row.state, row.is_due(wake)), (RunState::Paused, false));
-    assert_eq!(store.reopen(&run, 2).await.expect("reopened"), 3);
+    assert_eq!(store.reopen(&run, 2, Vec::new()).await.expect("reopened"), 3);
 }
 
 #[tokio::test]
@@ -125,4 +125,80 @@ async fn a_store_of_the_version_before_is_gone_on_with() {
     let store = SqliteStore::open(dir.path()).expect("opened");
     let row = store.run(&RunId("old".into())).await.expect("read").expect("a run");
     assert_eq!((row.state, row.parked, row.wake), (RunState::Running, None, None));
+    store.keep("d", "a text").await.expect("kept");
+    store.keep("d", "a text").await.expect("a repeat does nothing");
+    drop(store);
+    let store = SqliteStore::open(dir.path()).expect("opened again");
+    assert_eq!(store.kept("d").await.expect("read").as_deref(), Some("a text"));
+    assert_eq!(store.kept("e").await.expect("read"), None);
+}
+
+fn asking() -> Rest {
+    Rest { state: RunState::Waiting, message: "what now?".into(), wake: None }
+}
+
+#[tokio::test]
+async fn runs_are_selected_by_state_workflow_and_time_and_read_in_pages() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(dir.path()).expect("opened");
+    let memory = crate::store::MemoryStore::default();
+    let names = ["a1", "a2", "a3", "a4"];
+    for (name, workflow) in names.into_iter().zip(["w", "w", "x", "w"]) {
+        let id = RunId(name.into());
+        for store in [&store as &dyn Store, &memory] {
+            store.create(&id, workflow, &[], &[]).await.expect("created");
+            if name != "a2" {
+                store.park(&id, 1, Vec::new(), &asking()).await.expect("left to wait");
+            }
+        }
+    }
+    let later = Timestamp::now() + jiff::SignedDuration::from_secs(5);
+    let of_w = Select { workflow: Some("w".into()), ..Select::newest(10) };
+    for (select, wanted) in [
+        (Select::newest(2), "a4 a3"),
+        (Select::page(RunState::Waiting, RunId::first(), 2), "a1 a3"),
+        (Select::page(RunState::Waiting, RunId("a3".into()), 2), "a4"),
+        (Select { states: vec![RunState::Waiting], ..of_w.clone() }, "a4 a1"),
+        (Select { states: vec![RunState::Running, RunState::Done], ..of_w.clone() }, "a2"),
+        (Select { timed: Some(true), ..of_w.clone() }, ""),
+        (Select { timed: Some(false), ..of_w.clone() }, "a4 a2 a1"),
+        (Select { since: Some(later), ..of_w }, ""),
+    ] {
+        for store in [&store as &dyn Store, &memory] {
+            let found = store.select(&select).await.expect("read");
+            let found: Vec<&str> = found.iter().map(|run| run.id.as_str()).collect();
+            assert_eq!(found.join(" "), wanted, "{select:?}");
+        }
+    }
+    // The way to those that are not over does not lead through those that are.
+    let (condition, _) = condition(&Select::page(RunState::Waiting, RunId::first(), 2));
+    let explain = format!("EXPLAIN QUERY PLAN SELECT run_id FROM run {condition}");
+    let plan = store.read(move |c| c.query_row(&explain, ["", "2"], |row| row.get::<_, String>(3))).await;
+    assert!(plan.as_ref().is_ok_and(|plan| plan.contains("run_not_over")), "{plan:?}");
+}
+
+#[tokio::test]
+async fn a_run_is_taken_over_with_its_first_records_or_not_at_all() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(dir.path()).expect("opened");
+    let memory = crate::store::MemoryStore::default();
+    for store in [&store as &dyn Store, &memory] {
+        let run = RunId::generate();
+        store.create(&run, "w", &[], &[]).await.expect("created");
+        store.park(&run, 1, vec![record(1)], &asking()).await.expect("left to wait");
+        let taken = store.reopen(&run, 1, vec![record(5)]).await;
+        assert!(matches!(taken, Err(StoreError::Fenced(_))), "it does not follow: {taken:?}");
+        assert_eq!(store.reopen(&run, 1, vec![record(2)]).await.expect("taken over"), 2);
+        let taken = store.reopen(&run, 1, vec![record(2)]).await;
+        assert!(matches!(taken, Err(StoreError::Fenced(_))), "somebody else was first: {taken:?}");
+        let row = store.run(&run).await.expect("read").expect("it is there");
+        assert_eq!((row.state, row.epoch, row.head), (RunState::Running, 2, 2));
+        assert_eq!(store.journal(&run, 0, 9).await.expect("read").len(), 2);
+    }
+}
+
+#[test]
+fn a_process_gives_no_name_twice() {
+    let names: BTreeSet<RunId> = (0..20_000).map(|_| RunId::generate()).collect();
+    assert_eq!(names.len(), 20_000);
 }

@@ -1,0 +1,200 @@
+//! `leapfrog run --each FILE`: a run for each line of a file, side by side in one process.
+//!
+//! All lines are read and checked before the first run is begun, so that a slip in one of them
+//! costs nothing.
+
+use std::{io::Read, path::Path, sync::Arc};
+
+use serde_json::{Map, Value as Json};
+use tokio::sync::watch;
+
+use super::{
+    Failure, Global, Outcome,
+    many::{Came, Crowd, Named},
+    resume::nobody,
+    run::{Run, listen},
+    shared::{How, Shared},
+};
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics},
+    imports::Person,
+    inventory::Inventory,
+    run,
+    store::RunId,
+    ui::Screen,
+    workflow::{Workflow, resolve_inputs},
+};
+
+/// The longest file.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The number of a line, from 1, and its inputs.
+type Line = (usize, Map<String, Json>);
+
+/// What all the runs have in common.
+struct Batch {
+    shared: Shared,
+    workflow: Workflow,
+    inventory: Arc<Inventory>,
+    person: Person,
+}
+
+pub(super) async fn go(
+    of: &Run,
+    global: &Global,
+    workflow: Workflow,
+    inventory: Arc<Inventory>,
+    file: &Path,
+) -> Outcome {
+    let (workflow, inventory, lines) = tokio::task::block_in_place(|| {
+        let text = read(file)?;
+        let lines = inputs_of_each(&text, file, &of.input, &workflow, &inventory)?;
+        Ok::<_, Failure>((workflow, inventory, lines))
+    })?;
+    let store = global.open_store()?;
+    let shared = Shared::new(global, &store)?;
+    let mut found = Diagnostics::default();
+    for (line, inputs) in &lines {
+        if let Err(misfits) = run::check(&workflow, &inventory, inputs, &shared.registry) {
+            at_line(&mut found, *line, file, misfits);
+        }
+        if found.is_full() {
+            break;
+        }
+    }
+    found.into_result(())?;
+    of.begin_afresh(global, &inventory, &store).await?;
+
+    let (stop, cancel) = watch::channel(false);
+    let signals = tokio::spawn(listen(stop));
+    let mut crowd = Crowd::new(global, of.jobs, cancel)?;
+    let batch = Arc::new(Batch { shared, workflow, inventory, person: nobody(of.yes) });
+    for (line, inputs) in lines {
+        if crowd.is_cancelled() {
+            break;
+        }
+        let (id, batch) = (RunId::generate(), batch.clone());
+        let of = Named { id: id.clone(), line: Some(line) };
+        crowd.start(of, |cancel| async move { batch.begin(id, inputs, cancel).await }).await;
+    }
+    let code = crowd.all_end().await;
+    signals.abort();
+    Ok(code)
+}
+
+impl Batch {
+    async fn begin(&self, id: RunId, inputs: Map<String, Json>, cancel: watch::Receiver<bool>) -> Came {
+        let checked = run::check(&self.workflow, &self.inventory, &inputs, &self.shared.registry)?;
+        let how = How { person: self.person, screen: Screen::default(), cancel };
+        let (workflow, inventory) = (self.workflow.clone(), self.inventory.clone());
+        let request = self.shared.request(workflow, inventory, inputs, checked, how)?;
+        Ok(run::execute_as(id, request).await)
+    }
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::from(Diagnostic::new(format!("`{}` cannot be read: {error}", file.display())))
+    };
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().take(MAX_BYTES + 1).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|open| open.take(MAX_BYTES + 1).read_to_string(&mut text))
+    };
+    read.map_err(unreadable)?;
+    if text.len() as u64 > MAX_BYTES {
+        let message = format!("`{}` is longer than {} MiB", file.display(), MAX_BYTES >> 20);
+        return Err(Diagnostic::new(message).hint("split it").into());
+    }
+    Ok(text)
+}
+
+/// The inputs of each line. What the command line gives is for all of them.
+fn inputs_of_each(
+    text: &str,
+    file: &Path,
+    for_all: &[(String, String)],
+    workflow: &Workflow,
+    inventory: &Inventory,
+) -> Result<Vec<Line>, Diagnostics> {
+    let mut found = Diagnostics::default();
+    let mut lines = Vec::new();
+    for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
+        let given = given(text).and_then(|own| {
+            let given: Vec<_> = for_all.iter().cloned().chain(own).collect();
+            resolve_inputs(workflow, &given, inventory)
+        });
+        match given {
+            Ok(inputs) => lines.push((line + 1, inputs)),
+            Err(misfits) => at_line(&mut found, line + 1, file, misfits),
+        }
+        if found.is_full() {
+            break;
+        }
+    }
+    if lines.is_empty() && found.is_empty() {
+        found.push(Diagnostic::new(format!("`{}` has no lines", file.display())).hint(EXAMPLE));
+    }
+    found.into_result(lines)
+}
+
+const EXAMPLE: &str = r#"each line is a JSON object with values for inputs, as {"pair": "sip"}"#;
+
+/// The inputs of a line as on a command line.
+fn given(line: &str) -> Result<Vec<(String, String)>, Diagnostics> {
+    let object: Map<String, Json> = serde_json::from_str(line)
+        .map_err(|error| Diagnostics(vec![Diagnostic::new(format!("no object: {error}")).hint(EXAMPLE)]))?;
+    let mut given = Vec::with_capacity(object.len());
+    for (name, value) in object {
+        match value {
+            Json::String(text) => given.push((name, text)),
+            Json::Bool(_) | Json::Number(_) => given.push((name, value.to_string())),
+            Json::Null | Json::Array(_) | Json::Object(_) => {
+                let message = format!("the input {name}: expected a text, a number, true or false");
+                return Err(Diagnostics(vec![Diagnostic::new(message)]));
+            }
+        }
+    }
+    Ok(given)
+}
+
+fn at_line(found: &mut Diagnostics, line: usize, file: &Path, misfits: Diagnostics) {
+    for mut misfit in misfits.0 {
+        misfit.message =
+            format!("line {line} of {}: {}", Diagnostic::new(file.to_string_lossy()).message, misfit.message);
+        found.push(misfit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{inventory, workflow};
+
+    #[test]
+    fn every_line_is_checked_before_anything_begins() {
+        let inventory = include_str!("../../../examples/simulator/inventory.yaml");
+        let inventory = inventory::load_text(Path::new("i.yaml"), inventory).expect("an inventory");
+        let workflow = include_str!("../../../workflows/pair-migration.yaml");
+        let workflow = workflow::load_text(Path::new("w.yaml"), workflow).expect("a workflow");
+        let for_all = [("destination".to_owned(), "b".to_owned())];
+        let read = |text: &str| inputs_of_each(text, Path::new("f"), &for_all, &workflow, &inventory);
+
+        let good = read("{\"pair\": \"sip\"}\n\n{\"pair\": \"sip\", \"confirm\": true}\n").expect("good");
+        assert_eq!(good.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!((&good[1].1["confirm"], &good[1].1["destination"]), (&true.into(), &"b".into()));
+
+        let bad = read(
+            "{\"pair\": \"sipp\"}\nno\n{\"pair\": [1]}\n{}\n{\"pair\": \"sip\", \"destination\": \"a\"}",
+        );
+        let bad = bad.expect_err("none is good");
+        let text: Vec<&str> = bad.0.iter().map(|d| d.message.as_str()).collect();
+        assert_eq!(text.len(), 5, "{text:?}");
+        assert!(text[0].starts_with("line 1 of f: the input `pair`: there is no pair"), "{text:?}");
+        assert!(text[1].starts_with("line 2 of f: no object"), "{text:?}");
+        assert!(text[2].contains("expected a text"), "{text:?}");
+        assert!(text[4].contains("given twice"), "{text:?}");
+        assert!(read("\n").is_err());
+    }
+}

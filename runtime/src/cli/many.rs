@@ -1,0 +1,296 @@
+//! Many runs side by side in one process, at most `--jobs` of them at once: only those that work
+//! are in memory.
+//!
+//! What becomes of one run is its own affair: a failure, a refusal, even a panic of its runner
+//! stops none of the others. A signal stops all of them, as it stops one; `leapfrog cancel RUN`
+//! stops the one that it names, by a file, since a signal could not say which.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    num::NonZeroU8,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
+
+use super::{CANCELLED, Failure, Global, NEEDS_A_PERSON, REFUSED, print, print_json, run::refused};
+use crate::{
+    report::{Outcome, Report, clip, plain},
+    run::{self, Owner, Refusal},
+    store::{RunId, StoreError},
+};
+
+/// Between two looks for requests to stop one run.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Of the exit codes of many runs the first of these that one of them has; in the order of what a
+/// person has to look at.
+const WORST_FIRST: [u8; 5] = [NEEDS_A_PERSON, 1, CANCELLED, REFUSED, 0];
+
+/// How many runs work at once.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Jobs {
+    /// Runs that work side by side; the others wait for their turn
+    #[arg(long, value_name = "COUNT", default_value = "16", value_parser = at_most_64)]
+    jobs: NonZeroU8,
+}
+
+fn at_most_64(text: &str) -> Result<NonZeroU8, String> {
+    let jobs = text.parse::<NonZeroU8>().ok().filter(|jobs| jobs.get() <= 64);
+    jobs.ok_or_else(|| "expected a number from 1 to 64".to_owned())
+}
+
+/// The worse of two exit codes.
+pub(super) fn worse(one: u8, other: u8) -> u8 {
+    WORST_FIRST.into_iter().find(|code| [one, other].contains(code)).unwrap_or(one.max(other))
+}
+
+/// What a run is called.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    pub id: RunId,
+    /// The line of a file that asks for it, while the store does not know it yet.
+    pub line: Option<usize>,
+}
+
+/// What a run came to: its report, or why there is none.
+pub(super) type Came = Result<Result<Report, Refusal>, Failure>;
+
+/// The runs that work, by what stops each.
+type Stops = Arc<Mutex<BTreeMap<RunId, watch::Sender<bool>>>>;
+
+fn locked(stops: &Stops) -> MutexGuard<'_, BTreeMap<RunId, watch::Sender<bool>>> {
+    stops.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Runs side by side, and what became of those that are over.
+#[derive(Debug)]
+pub(super) struct Crowd {
+    jobs: usize,
+    working: JoinSet<Came>,
+    tasks: BTreeMap<tokio::task::Id, Named>,
+    stops: Stops,
+    cancel: watch::Receiver<bool>,
+    tally: Tally,
+    /// Shows others that a signal to this process would stop more than one run.
+    _shown: Owner,
+    relay: JoinSet<()>,
+}
+
+impl Crowd {
+    /// For as many as `jobs`; all of them stop when `cancel` becomes true.
+    pub fn new(global: &Global, jobs: Jobs, cancel: watch::Receiver<bool>) -> Result<Self, Failure> {
+        let owners = global.owners()?;
+        let stops = Stops::default();
+        let mut relay = JoinSet::new();
+        relay.spawn(pass_on(stops.clone(), cancel.clone(), owners.clone()));
+        Ok(Self {
+            jobs: usize::from(jobs.jobs.get()),
+            working: JoinSet::new(),
+            tasks: BTreeMap::new(),
+            stops,
+            cancel,
+            tally: Tally { json: global.json, ..Tally::default() },
+            _shown: run::side_by_side(&owners)?,
+            relay,
+        })
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        *self.cancel.borrow()
+    }
+
+    pub fn works_on(&self, id: &RunId) -> bool {
+        locked(&self.stops).contains_key(id)
+    }
+
+    /// Runs that could not be gone on with, and are not over.
+    pub fn given_up(&self, id: &RunId) -> bool {
+        self.tally.given_up.contains(id)
+    }
+
+    /// Begin with one more as soon as there is room; not when all are to stop. `work` is handed
+    /// what becomes true when the run is to stop.
+    pub async fn start<F>(&mut self, of: Named, work: impl FnOnce(watch::Receiver<bool>) -> F)
+    where
+        F: Future<Output = Came> + Send + 'static,
+    {
+        while self.working.len() >= self.jobs {
+            self.one_ends().await;
+        }
+        let (stop, stopped) = watch::channel(false);
+        locked(&self.stops).insert(of.id.clone(), stop);
+        // Whoever asked all to stop did so before or after this look, and then the relay sees it.
+        if self.is_cancelled() {
+            locked(&self.stops).remove(&of.id);
+            return;
+        }
+        let task = self.working.spawn(work(stopped));
+        self.tasks.insert(task.id(), of);
+    }
+
+    /// Wait until one of those that work is over, and say how it ended. Never comes back when none
+    /// works.
+    pub async fn one_ends(&mut self) {
+        match self.working.join_next_with_id().await {
+            Some(ended) => self.ended(ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(tokio::task::Id, Came), JoinError>) {
+        let (task, came) = match ended {
+            Ok((task, came)) => (task, Ok(came)),
+            Err(broken) => (broken.id(), Err(broken)),
+        };
+        let Some(of) = self.tasks.remove(&task) else { return };
+        locked(&self.stops).remove(&of.id);
+        self.tally.count(of, came);
+    }
+
+    /// Wait until all are over, say what came of them, and give the exit code.
+    pub async fn all_end(mut self) -> u8 {
+        while !self.working.is_empty() {
+            self.one_ends().await;
+        }
+        self.relay.abort_all();
+        self.tally.tell();
+        self.tally.worst
+    }
+}
+
+fn tell_to_stop(stop: &watch::Sender<bool>) {
+    stop.send_replace(true);
+}
+
+/// A signal stops all; a file stops one.
+async fn pass_on(stops: Stops, mut cancel: watch::Receiver<bool>, owners: PathBuf) {
+    let all = async {
+        // Without a sender nobody cancels any more.
+        if cancel.wait_for(|cancel| *cancel).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        // One that begins right now looks for itself.
+        loop {
+            locked(&stops).values().for_each(tell_to_stop);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let single = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let working: Vec<RunId> = locked(&stops).keys().cloned().collect();
+            let folder = owners.clone();
+            let asked = tokio::task::spawn_blocking(move || {
+                working.into_iter().filter(|id| run::is_asked_to_stop(&folder, id)).collect::<Vec<_>>()
+            });
+            for id in asked.await.unwrap_or_default() {
+                locked(&stops).get(&id).into_iter().for_each(tell_to_stop);
+            }
+        }
+    };
+    tokio::join!(all, single);
+}
+
+/// What became of those that are over.
+#[derive(Debug, Default)]
+struct Tally {
+    json: bool,
+    worst: u8,
+    /// By how they ended.
+    ends: BTreeMap<&'static str, u64>,
+    /// Somebody else goes on with them.
+    elsewhere: u64,
+    given_up: BTreeSet<RunId>,
+}
+
+impl Tally {
+    fn count(&mut self, of: Named, came: Result<Came, JoinError>) {
+        let (outcome, code, message, hint) = match came {
+            Ok(Ok(Ok(report))) => {
+                let code = report.outcome.exit_code().unwrap_or(REFUSED);
+                return self.tell_one(&of.id, None, (report.outcome, code, report.message, report.hint));
+            }
+            Ok(Ok(Err(Refusal::Taken(_) | Refusal::Store(StoreError::Fenced(_))))) => {
+                self.elsewhere += 1;
+                return;
+            }
+            Ok(Ok(Err(refusal))) => words(refused(refusal)),
+            Ok(Err(failure)) => words(failure),
+            Err(broken) => {
+                let hint = format!("go on with it: leapfrog resume {}", of.id);
+                let message = format!("its runner broke off: {broken}");
+                (Outcome::NeedsAPerson, NEEDS_A_PERSON, Some(message), Some(hint))
+            }
+        };
+        self.given_up.insert(of.id.clone());
+        self.tell_one(&of.id, of.line, (outcome, code, message, hint));
+    }
+
+    fn tell_one(&mut self, id: &RunId, line: Option<usize>, end: End) {
+        let (outcome, code, message, hint) = end;
+        self.worst = worse(self.worst, code);
+        *self.ends.entry(outcome.word()).or_default() += 1;
+        if self.json {
+            let run = line.is_none().then_some(id);
+            return print_json(&serde_json::json!({
+                "run": run, "line": line, "outcome": outcome, "message": message, "hint": hint,
+                "exit-code": code,
+            }));
+        }
+        // A run that was not begun is in no list.
+        let name = line.map_or_else(|| id.to_string(), |line| format!("line {line}"));
+        let text = |text: Option<String>| clip(&plain(&text.unwrap_or_default()), 200);
+        let told = format!("{name:<20}  {:<20}  {}", outcome.word(), text(message));
+        print(told.trim_end());
+        if code != 0
+            && let Some(hint) = hint
+        {
+            print(&format!("{:44}hint: {}", "", text(Some(hint))));
+        }
+    }
+
+    fn tell(&self) {
+        let runs: u64 = self.ends.values().sum();
+        if self.json {
+            return print_json(&serde_json::json!({
+                "runs": runs, "ends": self.ends, "elsewhere": self.elsewhere, "exit-code": self.worst,
+            }));
+        }
+        let mut words: Vec<String> =
+            self.ends.iter().map(|(word, count)| format!("{count} {word}")).collect();
+        if self.elsewhere > 0 {
+            words.push(format!("{} worked on by another process", self.elsewhere));
+        }
+        let runs = if runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") };
+        let colon = if words.is_empty() { "" } else { ": " };
+        print(&format!("{runs}{colon}{}", words.join(", ")));
+    }
+}
+
+/// How a run ended, its exit code, why, and what a person can do.
+type End = (Outcome, u8, Option<String>, Option<String>);
+
+fn words(failure: Failure) -> End {
+    let outcome = if failure.code == CANCELLED { Outcome::Cancelled } else { Outcome::Refused };
+    let hint = failure.diagnostics.0.iter().find_map(|found| found.hint.clone());
+    let all: Vec<String> = failure.diagnostics.0.into_iter().map(|found| found.message).collect();
+    (outcome, failure.code, Some(all.join("; ")), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_has_to_look_at_is_the_worst() {
+        for (one, other, worst) in [(0, 2, 2), (2, 1, 1), (4, 2, 4), (4, 1, 1), (3, 4, 3), (0, 0, 0)] {
+            assert_eq!((worse(one, other), worse(other, one)), (worst, worst));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Many runs side by side: they wait without a process, are answered together, and go on together.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use crate::support::{
+    fleet::{Fleet, Moved},
+    program::{Ran, Running, leapfrog, run},
+    repository,
+};
+
+/// A fleet and its store.
+struct Many {
+    folder: tempfile::TempDir,
+    fleet: Fleet,
+}
+
+impl Many {
+    fn new(pairs: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fleet = Fleet::new(folder.path(), pairs, 4).expect("written");
+        Self { folder, fleet }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn leapfrog(&self, args: &[&str]) -> Command {
+        let mut command = leapfrog();
+        command.arg("--store").arg(self.store()).args(args).stdin(std::process::Stdio::null());
+        command
+    }
+
+    #[track_caller]
+    fn verb(&self, args: &[&str]) -> Ran {
+        run(&mut self.leapfrog(args))
+    }
+
+    /// Move all pairs of the first site.
+    fn moving(&self, args: &[&str]) -> Command {
+        let mut command = self.leapfrog(&["run"]);
+        command.arg(repository("workflows/pair-migration.yaml"));
+        command.arg("-I").arg(self.fleet.inventory(0)).arg("--each").arg(self.fleet.each(0));
+        command.args(["-i", "destination=b"]).args(args);
+        command
+    }
+
+    fn moved(&self) -> Moved {
+        self.fleet.moved(&self.store())
+    }
+
+    /// Wait until so many pairs are where they should be.
+    fn wait_for(&self, whole: usize) {
+        let began = std::time::Instant::now();
+        while self.moved().whole < whole {
+            assert!(began.elapsed() < Duration::from_secs(100), "{:?}", self.moved());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn in_state(&self, state: &str) -> usize {
+        let runs = self.verb(&["list", "-n", "1000", "--json"]).exits(0).json();
+        runs.iter().filter(|run| run["state"] == state).count()
+    }
+}
+
+const PAIRS: usize = 60;
+
+#[test]
+fn many_runs_wait_are_answered_together_and_none_is_lost_when_their_runner_is_killed() {
+    let many = Many::new(PAIRS);
+    let waiting = run(&mut many.moving(&["-i", "confirm=true", "--json"])).exits(3);
+    let last = waiting.json().pop().expect("a summary");
+    assert_eq!(last["ends"]["waiting for a person"], PAIRS, "{waiting}");
+    assert_eq!(many.moved(), Moved { begun: PAIRS, half: PAIRS, ..Moved::default() });
+    assert_eq!(many.in_state("waiting"), PAIRS);
+
+    // Nobody is asked whether all of them are meant, and nobody has said so.
+    let unasked =
+        many.verb(&["approve", "--all"]).exits(2).warns(&format!("{PAIRS} runs wait")).warns("--yes");
+    assert_eq!(many.in_state("waiting"), PAIRS, "{unasked}");
+    many.verb(&["approve", "--all", "--yes", "--workflow", "another"]).exits(0).says("no run waits");
+
+    let approving = Running::start(&mut many.leapfrog(&["approve", "--all", "--yes"]));
+    many.wait_for(PAIRS / 4);
+    approving.signal("KILL");
+    assert_eq!(approving.wait().code, None);
+    let left = PAIRS - many.moved().whole;
+    assert!(left > 0, "it was too late for a death in the middle");
+    let resumed = many.verb(&["resume", "--all"]).exits(0);
+    // One that was over but for its last record is told too.
+    assert!(resumed.out.lines().last().is_some_and(|line| line.ends_with(" done")), "{resumed}");
+    assert_eq!(many.moved(), Moved { begun: PAIRS, whole: PAIRS, ..Moved::default() }, "{resumed}");
+    assert_eq!(many.in_state("done"), PAIRS);
+    many.verb(&["locks", "list"]).exits(0).says("no locks");
+}
+
+#[test]
+fn a_watcher_takes_up_what_is_answered_elsewhere_and_stops_at_a_signal() {
+    let many = Many::new(6);
+    run(&mut many.moving(&["-i", "confirm=true"])).exits(3).says("6 runs: 6 waiting for a person");
+    let watcher = Running::start(&mut many.leapfrog(&["resume", "--all", "--watch"]));
+    many.verb(&["approve", "--all", "--yes", "--later"]).exits(0).says("6 of 6 runs are answered: yes");
+    many.wait_for(6);
+    let began = std::time::Instant::now();
+    while many.in_state("done") < 6 {
+        assert!(began.elapsed() < Duration::from_secs(60));
+    }
+    watcher.signal("TERM");
+    watcher.wait().exits(0).says("6 runs: 6 done");
+}
+
+#[test]
+fn one_of_many_runs_is_cancelled_alone_and_a_signal_cancels_the_rest() {
+    // Copies that take their time.
+    let many = Many::new(3);
+    let slow = std::fs::read_to_string(many.fleet.inventory(0)).expect("read");
+    let slow = slow.replace("link: 400MiB/s", "link: 16KiB/s");
+    std::fs::write(many.fleet.inventory(0), slow).expect("written");
+    let moving = Running::start(&mut many.moving(&[]));
+    let running = || {
+        let runs = many.verb(&["list", "--json"]).exits(0).json();
+        runs.into_iter().filter(|run| run["state"] == "running").collect::<Vec<_>>()
+    };
+    let began = std::time::Instant::now();
+    while many.moved().half < 3 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", many.moved());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let runs = running();
+    assert_eq!(runs.len(), 3);
+    let one = runs[0]["id"].as_str().expect("a name");
+    many.verb(&["cancel", one]).exits(0).says("cancelled");
+    assert_eq!(running().len(), 2, "the others go on");
+    moving.signal("INT");
+    moving.wait().exits(4).says("3 runs: 3 cancelled");
+    many.verb(&["locks", "list"]).exits(0).says("no locks");
+}
+
+#[test]
+fn what_becomes_of_one_run_stops_no_other_one() {
+    let many = Many::new(4);
+    run(&mut many.moving(&["-i", "confirm=true"])).exits(3);
+    // Somebody has changed a record of one.
+    let database = rusqlite::Connection::open(many.store().join("leapfrog.db")).expect("opened");
+    let one: String = database.query_row("SELECT min(run_id) FROM run", [], |row| row.get(0)).expect("a run");
+    let body = "UPDATE journal SET body = body || ' ' WHERE run_id = ?1 AND seq = 5";
+    database.execute(body, [&one]).expect("changed");
+    drop(database);
+    many.verb(&["approve", "--all", "--yes", "--later"]).exits(0);
+    let ran = many.verb(&["resume", "--all"]).exits(2);
+    let ran = ran.says("does not follow from the records before it").says("4 runs: 3 done, 1 refused");
+    assert_eq!(many.moved().whole, 3, "{ran}");
+    // An answer that nobody can give any more is no reason to touch anything.
+    many.verb(&["cancel", &one, "--abandon"]).exits(0);
+    many.verb(&["resume", "--all"]).exits(0).says("0 runs");
+}
+
+#[test]
+fn each_line_is_checked_before_the_first_run_begins() {
+    let many = Many::new(2);
+    let lines = "{\"pair\": \"p0\"}\n{\"pair\": \"p7\"}\n";
+    std::fs::write(many.fleet.each(0), lines).expect("written");
+    run(&mut many.moving(&[])).exits(2).warns("line 2 of").warns("there is no pair");
+    assert_eq!(many.moved().begun, 0);
+    // One that cannot be begun keeps none from it.
+    let lines = "{\"pair\": \"p0\"}\n{\"pair\": \"p1\"}\n";
+    std::fs::write(many.fleet.each(0), lines).expect("written");
+    run(&mut many.moving(&["-i", "confirm=true"])).exits(3);
+    std::fs::write(many.fleet.each(0), format!("{lines}{lines}")).expect("written");
+    run(&mut many.moving(&[])).exits(2).says("is locked by run").says("4 runs: 4 refused");
+}
