@@ -6,7 +6,8 @@
 //! | a call through the door without an effect | 2 µs | a bare host call of wasmtime |
 //! | a journalled effect | 1.2 × its floor | append 4 KiB to a file, fdatasync |
 //!
-//! and `rehearse`, at least 1,000 schedules a second on two processors, and what `durable.rs` lists.
+//! and `rehearse`, at least 1,000 schedules a second on two processors, and what `durable.rs` lists; `waiting`: 10,000
+//! runs that wait for a person, which takes some minutes and is only done when it is named.
 //!
 //! Prints a table in Markdown and writes `target/bench/result.json`. The times depend on the
 //! machine and on what else it does, so a subject and its floor take turns, and a figure above
@@ -22,10 +23,14 @@ mod disk;
 mod door;
 mod durable;
 mod effect;
+#[path = "../support/fleet.rs"]
+mod fleet;
 mod guest;
 mod measure;
 mod rehearse;
+mod reopen;
 mod start;
+mod waiting;
 mod world;
 
 use std::path::PathBuf;
@@ -70,6 +75,9 @@ fn main() -> Outcome {
 
     let durable = if wanted("durable") { Some(durable::run(&mut bench)?) } else { None };
 
+    let named = chosen.iter().any(|subject| subject == "waiting");
+    let waiting = if named { Some(waiting::run(&mut bench)?) } else { None };
+
     print!("{}", table(&bench.rows));
     if let Some(rehearsed) = &rehearsed {
         println!("\n{rehearsed}");
@@ -80,9 +88,13 @@ fn main() -> Outcome {
     if let Some(figures) = &durable {
         println!("\n{figures}");
     }
+    if let Some(figures) = &waiting {
+        println!("\n{figures}");
+    }
     println!("\nfile system: {disk}; processors: {}", std::thread::available_parallelism()?);
     let result = serde_json::json!({
         "file-system": disk, "rows": bench.rows, "effect": ratios, "durable": durable, "rehearse": rehearsed,
+        "waiting": waiting,
     });
     std::fs::write(results.join("result.json"), serde_json::to_string_pretty(&result)? + "\n")?;
     Ok(())

@@ -105,6 +105,10 @@ impl Crowd {
         *self.cancel.borrow()
     }
 
+    pub fn is_idle(&self) -> bool {
+        self.working.is_empty()
+    }
+
     pub fn works_on(&self, id: &RunId) -> bool {
         locked(&self.stops).contains_key(id)
     }

@@ -112,6 +112,10 @@ impl Resume {
             if !self.watch || crowd.is_cancelled() {
                 return Ok(crowd.all_end().await);
             }
+            if crowd.is_idle() {
+                // Nor for what is over.
+                shared = None;
+            }
             let pause = tokio::time::sleep(pause);
             tokio::pin!(pause);
             loop {
