@@ -412,6 +412,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_command_with_another_input_of_the_same_length_is_not_the_one_that_was_run() {
+        use super::super::login::Input;
+        let args = ["tee", "/etc/keepalived/switch"];
+        let body = serde_json::json!({
+            "call": "session.execute", "on": "sip-1", "with": [args, Input::of("-60\n")],
+        });
+        let intent = Record {
+            seq: 1,
+            lane: "step".into(),
+            n: 1,
+            kind: Kind::Intent,
+            body: body.to_string(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            chain: String::new(),
+        };
+        for (input, same) in [("-60\n", true), ("-90\n", false)] {
+            let replay = super::super::replay::Replay::new(std::slice::from_ref(&intent)).expect("readable");
+            let context = testing::context(|_, _| ()).await.after_a_crash(replay);
+            let lane = Lane::new(Arc::new(context), "step".into());
+            let again = async { Ok::<_, Error>(()) };
+            let with = (&args, Input::of(input));
+            let gave = lane.call(Function::SessionExecute, "sip-1", &with, again).await;
+            assert_eq!(gave.is_ok(), same, "{gave:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn side_lanes_are_called_the_same_whether_their_brackets_were_served_or_not() {
         let lane = lane().await;
         let inside = async {

@@ -64,7 +64,7 @@ impl HostServer for PluginState {
         let allowed = context.inventory.servers.get(&server).map(|s| s.execute.as_slice());
         let run =
             login::run_allowed(&context, &server, allowed.unwrap_or(&[]), "execute", &args, Some(&stdin));
-        let with = (&args, stdin.len());
+        let with = (&args, login::Input::of(&stdin));
         let gave = self.lane.call(Function::ServerExecute, server.as_str(), &with, run).await?;
         self.spend_output(gave)
     }
