@@ -6,7 +6,7 @@ mod store;
 mod trust;
 
 use crate::support::{
-    program::{leapfrog, run, with_args},
+    program::{Ran, leapfrog, run, with_args},
     repository,
     simulated::Simulated,
 };

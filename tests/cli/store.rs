@@ -48,3 +48,147 @@ fn a_store_of_a_newer_version_is_refused_and_left_alone() {
     }
     assert_eq!(sim.counts(), before);
 }
+
+/// The program where the store can only be read.
+fn where_nothing_can_be_written(sim: &Simulated, args: &[&str]) -> Ran {
+    let mut command = std::process::Command::new("unshare");
+    // Its own mounts end with it.
+    let mount = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", mount]).arg(sim.store());
+    let leapfrog = sim.leapfrog();
+    command.arg(leapfrog.get_program()).args(leapfrog.get_args()).args(args).current_dir(sim.path(""));
+    run(&mut command)
+}
+
+#[test]
+fn a_store_that_can_only_be_read_is_read_and_that_is_said() {
+    let sim = Simulated::pair();
+    sim.move_pair(&[]).exits(0);
+    let before = std::fs::read(sim.store().join("leapfrog.db")).unwrap();
+    let read = |args: &[&str]| where_nothing_can_be_written(&sim, args).warns("it can only be read");
+    let runs = read(&["list", "--json"]).exits(0).json();
+    assert_eq!(runs[0]["state"], "done", "{runs:?}");
+    read(&["show"]).exits(0).says("Done");
+    read(&["show", "--journal"]).exits(0).says("each follows from the one before");
+    read(&["show", "--html", "/dev/null"]).exits(0);
+    read(&["locks", "list"]).exits(0).says("no locks");
+    // Nothing is begun where it could not be written down.
+    let workflow = repository("workflows/pair-migration.yaml");
+    let moving = ["run", workflow.to_str().unwrap(), "-I", "inventory.yaml", "-i", "pair=sip"];
+    let moving = [&moving[..], &["-i", "destination=a"]].concat();
+    where_nothing_can_be_written(&sim, &moving).exits(2).warns("leapfrog.db");
+    assert_eq!(sim.effects(), (2, 1));
+    assert_eq!(std::fs::read(sim.store().join("leapfrog.db")).unwrap(), before);
+}
+
+#[test]
+fn a_log_that_a_killed_runner_left_is_read_too() {
+    let sim = Simulated::pair();
+    assert_eq!(sim.move_pair_and_die(&[], "after:12").code, None);
+    assert!(sim.store().join("leapfrog.db-wal").metadata().unwrap().len() > 0);
+    let runs = where_nothing_can_be_written(&sim, &["list", "--json"]).exits(0).json();
+    assert_eq!(
+        (&runs[0]["state"], runs[0]["head"].as_u64() >= Some(12)),
+        (&"running".into(), true),
+        "{runs:?}"
+    );
+    // Without its index it cannot be.
+    std::fs::remove_file(sim.store().join("leapfrog.db-shm")).unwrap();
+    where_nothing_can_be_written(&sim, &["list"]).exits(2).warns("copy the folder");
+}
+
+/// Change the store behind the program's back.
+fn tamper(sim: &Simulated, sql: &str) {
+    let database = rusqlite::Connection::open(sim.store().join("leapfrog.db")).unwrap();
+    assert!(database.execute(sql, []).unwrap() > 0, "{sql} changes something");
+}
+
+/// A run that waits, and its name.
+fn waiting() -> (Simulated, String) {
+    let sim = Simulated::pair();
+    sim.move_pair(&["-i", "confirm=true"]).exits(3);
+    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().unwrap().to_owned();
+    (sim, run)
+}
+
+#[test]
+fn a_run_that_somebody_removed_is_told_and_its_locks_are_freed_only_by_a_person() {
+    let (sim, run) = waiting();
+    tamper(&sim, "DELETE FROM run");
+    sim.verb(&["list"]).exits(0).says("no runs yet");
+    sim.verb(&["locks", "list"]).exits(0).says("its run is missing").says("sip-1");
+    sim.move_pair(&[]).exits(2).warns("which is missing in the store").warns("--abandon");
+    sim.verb(&["resume", &run]).exits(2).warns("there is no run");
+    sim.verb(&["cancel", &run]).exits(2).warns("there is no run");
+    assert_eq!(sim.effects(), (1, 0));
+    sim.verb(&["cancel", &run, "--abandon"]).exits(0).says("what it was doing is not known");
+    sim.move_pair(&[]).exits(0);
+}
+
+#[test]
+fn a_run_that_is_removed_while_it_works_stops_and_says_so() {
+    let sim = Simulated::with(&crate::support::simulated::Setup::long_copies());
+    let running = sim.begin_to_move(&[]);
+    tamper(&sim, "DELETE FROM run");
+    running.signal("INT");
+    let ran = running.wait();
+    assert!(!matches!(ran.code, Some(0 | 2)), "{ran}");
+    assert!(ran.out.contains("was removed from the store by something else"), "{ran}");
+    assert!(sim.snapshot().copies.is_empty(), "its copy is aborted all the same");
+}
+
+#[test]
+fn a_run_that_lost_its_locks_is_not_gone_on_with() {
+    let (sim, run) = waiting();
+    tamper(&sim, "DELETE FROM lock");
+    sim.verb(&["approve", &run]).exits(2).warns("has lost its lock on sip-1: nobody has it");
+    assert_eq!(sim.effects(), (1, 0));
+    // Meanwhile another run may have them.
+    sim.move_pair(&["-i", "confirm=true"]).exits(3);
+    sim.verb(&["resume", &run]).exits(2).warns("has lost its lock on sip-1: run 2");
+    sim.verb(&["cancel", &run, "--abandon"]).exits(0);
+    sim.verb(&["locks", "list"]).exits(0).says("waits for an answer");
+}
+
+#[test]
+fn a_journal_with_a_hole_is_shown_as_far_as_it_goes_and_told() {
+    let (sim, run) = waiting();
+    for (sql, told) in [
+        ("DELETE FROM journal WHERE seq = (SELECT max(seq) FROM journal)", "the end of the journal"),
+        ("DELETE FROM journal WHERE seq = 9", "does not follow from the records before it"),
+    ] {
+        tamper(&sim, sql);
+        sim.verb(&["show", &run]).exits(1).says(&run).warns(told).warns("something else than leapfrog");
+        sim.verb(&["resume", &run]).exits(2).warns(told);
+    }
+    tamper(&sim, "DELETE FROM journal");
+    sim.verb(&["show", &run]).exits(2).warns(&run);
+    sim.verb(&["resume", &run]).exits(2);
+    sim.verb(&["cancel", &run, "--abandon"]).exits(0);
+}
+
+#[test]
+fn a_text_that_is_missing_or_changed_stops_the_run_that_has_it() {
+    let (sim, run) = waiting();
+    tamper(&sim, "UPDATE text SET text = text || ' '");
+    sim.verb(&["approve", &run, "--later"]).exits(0);
+    sim.verb(&["resume", &run]).exits(2).warns("is not what it was");
+    tamper(&sim, "DELETE FROM text");
+    sim.verb(&["resume", &run]).exits(2).warns("is missing in the store");
+    assert_eq!(sim.effects(), (1, 0));
+}
+
+#[test]
+fn runs_are_listed_by_state_workflow_and_time() {
+    let (sim, _) = waiting();
+    // It is refused before it begins, and leaves no line.
+    sim.move_pair(&[]).exits(2).warns("is locked by run");
+    let list = |args: &[&str]| sim.verb(&[&["list", "--json"], args].concat()).exits(0).json().len();
+    assert_eq!((list(&[]), list(&["--state", "waiting"]), list(&["--state", "done"])), (1, 1, 0));
+    assert_eq!(list(&["--state", "done", "--state", "waiting", "--workflow", "pair-migration"]), 1);
+    assert_eq!((list(&["--workflow", "another"]), list(&["--limit", "0"])), (0, 0));
+    assert_eq!((list(&["--since", "1h"]), list(&["--since", "2999-01-01"])), (1, 0));
+    sim.verb(&["list", "--state", "failed"]).exits(0).says("no such runs");
+    sim.verb(&["list", "--state", "wating"]).exits(2).warns("waiting");
+    sim.verb(&["list", "--since", "yesterday"]).exits(2).warns("2026-12-01");
+}

@@ -38,7 +38,13 @@ pub struct Cancel {
 impl Cancel {
     pub async fn go(self, global: &Global) -> Outcome {
         let store = global.open_store()?;
-        let row = find(&store, Some(&self.run)).await?;
+        let row = match find(&store, Some(&self.run)).await {
+            Ok(row) => row,
+            Err(_) if self.abandon && holds_locks(&store, &self.run).await? => {
+                return free(global, &store, &self.run).await;
+            }
+            Err(failure) => return Err(failure),
+        };
         if !row.state.is_open() {
             return Err(is_over(&row.id, row.state.as_str()));
         }
@@ -111,6 +117,24 @@ impl Cancel {
             code: super::NEEDS_A_PERSON,
         })
     }
+}
+
+/// Whether a run that is not in the store has locks there.
+async fn holds_locks(store: &SqliteStore, name: &str) -> Result<bool, Failure> {
+    Ok(store.locks().await?.iter().any(|(_, run)| run.as_str() == name))
+}
+
+/// Free what a run holds that something else than leapfrog has removed from the store.
+async fn free(global: &Global, store: &SqliteStore, name: &str) -> Outcome {
+    let Some(id) = RunId::parse(name) else { return Ok(super::REFUSED) };
+    store.free(&id).await?;
+    let message = "its locks are freed; what it was doing is not known: look at its VMs";
+    if global.json {
+        print_json(&serde_json::json!({ "run": id, "outcome": null, "message": message }));
+    } else {
+        print(&format!("{id}: {message}"));
+    }
+    Ok(0)
 }
 
 /// Of a run that nobody works on.

@@ -13,7 +13,7 @@ use crate::{
 pub enum Verb {
     /// Which run has which VM, and whether somebody works on it
     #[command(
-        after_help = "Example:\n  leapfrog locks list\n\nA lock belongs to its run and does not expire. What frees it: the run's end; leapfrog resume and leapfrog approve lead there, leapfrog cancel too."
+        after_help = "Example:\n  leapfrog locks list\n\nA lock belongs to its run and does not expire. What frees it: the run's end; leapfrog resume and leapfrog approve lead there, leapfrog cancel too. A lock whose run is missing in the store (something else than leapfrog removed it) is freed by leapfrog cancel RUN --abandon: look at the VMs first."
     )]
     List,
 }
@@ -28,7 +28,7 @@ struct Holder {
 
 impl Verb {
     pub async fn go(self, global: &Global) -> Outcome {
-        let store = global.open_store()?;
+        let store = global.open_store_to_read()?;
         let locks = store.locks().await?;
         if locks.is_empty() && !global.json {
             print("no locks");
@@ -42,7 +42,8 @@ impl Verb {
                     Some(row) if row.state == RunState::Paused => "is paused",
                     Some(row) if row.wake.is_some() => "waits for its time",
                     Some(row) if row.state == RunState::Waiting => "waits for an answer",
-                    _ => "runs",
+                    Some(_) => "runs",
+                    None => "its run is missing",
                 };
                 let vms = locked_vms(store.as_ref(), &run).await.unwrap_or_default();
                 known = Some(Holder { run, vms, state });

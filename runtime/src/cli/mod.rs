@@ -301,6 +301,19 @@ impl Global {
         Ok(store.run(&run.id).await?.is_some_and(|now| now.state == RunState::Running))
     }
 
+    /// For verbs that only look: a store that cannot be written is read all the same, and that is
+    /// said.
+    fn open_store_to_read(&self) -> Result<Arc<SqliteStore>, Failure> {
+        let folder = self.store_dir()?;
+        // Where nothing is, an empty one is made, unless that is not possible.
+        let store = SqliteStore::open_to_read(&folder)?;
+        if let Some(reason) = store.only_read() {
+            let place = folder.display();
+            say(self, &Diagnostic::new(format!("the store at {place}: {reason}")).into());
+        }
+        Ok(Arc::new(store))
+    }
+
     fn open_store(&self) -> Result<Arc<SqliteStore>, Failure> {
         Ok(Arc::new(SqliteStore::open(&self.store_dir()?)?))
     }

@@ -9,7 +9,7 @@ use crate::{
     diagnostic::{Diagnostic, quoted},
     report::{Report, clip, plain, summary},
     run::{records, report_of},
-    store::{RunId, RunRow, SqliteStore, Store, verify_chain},
+    store::{Record, RunId, RunRow, SqliteStore, Store, verify_chain},
 };
 
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub struct Show {
 
 impl Show {
     pub async fn go(self, global: &Global) -> Outcome {
-        let store = global.open_store()?;
+        let store = global.open_store_to_read()?;
         let row = find(&store, self.run.as_deref()).await?;
         if self.journal {
             return journal(global, &store, &row).await;
@@ -50,6 +50,8 @@ impl Show {
                 print(&format!("report: {}", file.display()));
             }
         }
+        // What is left of it is shown; that it is not all of it is said.
+        whole(&row, &records(store.as_ref(), &row.id).await?)?;
         Ok(0)
     }
 }
@@ -106,25 +108,22 @@ async fn journal(global: &Global, store: &SqliteStore, row: &RunRow) -> Outcome 
             ));
         }
     }
-    match verify_chain(&row.id, &all) {
-        Ok(()) if all.last().map_or(0, |record| record.seq) < row.head => Err(super::Failure {
-            diagnostics: Diagnostic::new(format!("the end of the journal of run {} is missing", row.id))
-                .hint("the store was changed by something else than leapfrog")
-                .into(),
-            code: 1,
-        }),
-        Ok(()) => {
-            if !global.json {
-                print(&format!("{} records, each follows from the one before", all.len()));
-            }
-            Ok(0)
-        }
-        Err(error) => Err(super::Failure {
-            diagnostics: crate::diagnostic::Diagnostics(vec![
-                Diagnostic::new(error.to_string())
-                    .hint("the store was changed by something else than leapfrog"),
-            ]),
-            code: 1,
-        }),
+    whole(row, &all)?;
+    if !global.json {
+        print(&format!("{} records, each follows from the one before", all.len()));
     }
+    Ok(0)
+}
+
+/// That nothing of a journal was changed or removed.
+fn whole(row: &RunRow, records: &[Record]) -> Result<(), super::Failure> {
+    let wrong = match verify_chain(&row.id, records) {
+        Err(error) => error.to_string(),
+        Ok(()) if records.last().map_or(0, |record| record.seq) < row.head => {
+            format!("the end of the journal of run {} is missing", row.id)
+        }
+        Ok(()) => return Ok(()),
+    };
+    let hint = "the store was changed by something else than leapfrog";
+    Err(super::Failure { diagnostics: Diagnostic::new(wrong).hint(hint).into(), code: 1 })
 }

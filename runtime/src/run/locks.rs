@@ -179,6 +179,9 @@ fn held(what: &str, run: &RunId, row: Option<&RunRow>, left: bool) -> Diagnostic
     let locked = format!("{what} is locked by run {run}");
     let stops = format!("stop it: leapfrog cancel {run}");
     match row {
+        None => Diagnostic::new(format!("{locked}, which is missing in the store")).hint(format!(
+            "the store was changed by something else than leapfrog: look at the VM, then free the lock: leapfrog cancel {run} --abandon"
+        )),
         Some(RunRow { state: RunState::Waiting, wake: None, .. }) => {
             Diagnostic::new(format!("{locked}, which waits for an answer"))
                 .hint(format!("answer it: leapfrog approve {run}; or {stops}"))
@@ -218,6 +221,29 @@ impl From<Entry> for Refusal {
             Entry::Store(error) => error.into(),
         }
     }
+}
+
+/// That a run which is to go on still holds all that it has locked.
+pub async fn still_held(
+    store: &dyn Store,
+    id: &RunId,
+    uuids: &BTreeMap<VmName, String>,
+) -> Result<(), Refusal> {
+    let keys: Vec<String> = uuids.values().map(|uuid| key(uuid)).collect();
+    let holders = store.holders(&keys).await?;
+    for (vm, uuid) in uuids {
+        let holder = holders.iter().find(|(lock, _)| *lock == key(uuid)).map(|(_, run)| run);
+        if holder == Some(id) {
+            continue;
+        }
+        let now = holder.map_or_else(|| "nobody has it".to_owned(), |run| format!("run {run} has it"));
+        return Err(Diagnostic::new(format!("run {id} has lost its lock on {vm}: {now}"))
+            .hint(format!(
+                "the store was changed by something else than leapfrog: look at the VMs, then give the run up: leapfrog cancel {id} --abandon"
+            ))
+            .into());
+    }
+    Ok(())
 }
 
 /// The UUIDs of VMs, from whichever machine they run on.

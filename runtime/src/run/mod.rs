@@ -196,6 +196,7 @@ pub async fn resume(id: &RunId, saved: Saved, mut request: Request) -> Result<Re
         return Err(Refusal::Taken(id.clone()));
     };
     saved.same_plugins(id, &request.checked)?;
+    locks::still_held(request.store.as_ref(), id, &saved.uuids).await?;
     request.plan = saved.plan();
     let opening = open_logins(&request.world, &request.inventory, &request.checked);
     let compiled = compile(&request.engine, &request.checked).await?;
@@ -437,7 +438,8 @@ fn not_asked(id: &RunId, row: &RunRow) -> Refusal {
 fn unkept(report: &mut Report, error: &StoreError) {
     let so_far = report.message.take().unwrap_or_else(|| "everything was done and verified".to_owned());
     report.message = Some(format!("{so_far}; but the journal could not be written to its end: {error}"));
-    if report.outcome == Outcome::Done {
+    // What is not written down did not end as it should.
+    if matches!(report.outcome, Outcome::Done | Outcome::Cancelled) {
         report.outcome = Outcome::Failed;
     }
 }
@@ -655,6 +657,7 @@ mod tests {
         let error = StoreError::Unusable { place: "here".into(), reason: "it is full".into() };
         for (before, after) in [
             (Outcome::Done, Outcome::Failed),
+            (Outcome::Cancelled, Outcome::Failed),
             (Outcome::NeedsAPerson, Outcome::NeedsAPerson),
             (Outcome::Failed, Outcome::Failed),
         ] {

@@ -342,6 +342,9 @@ mod tests {
         async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64> {
             self.store.reopen(id, epoch, records).await
         }
+        async fn free(&self, id: &RunId) -> Result<()> {
+            self.store.free(id).await
+        }
         async fn keep(&self, digest: &str, text: &str) -> Result<()> {
             self.store.keep(digest, text).await
         }

@@ -128,6 +128,14 @@ impl Store for MemoryStore {
         Ok(row.epoch)
     }
 
+    async fn free(&self, id: &RunId) -> Result<()> {
+        let mut inner = self.inner();
+        if !inner.runs.contains_key(id) {
+            inner.locks.retain(|_, run| run != id);
+        }
+        Ok(())
+    }
+
     async fn keep(&self, digest: &str, text: &str) -> Result<()> {
         let mut inner = self.inner();
         if !inner.texts.contains_key(digest) {

@@ -308,6 +308,8 @@ pub enum StoreError {
     Fenced(RunId),
     #[error("there is no run {0}")]
     NoSuchRun(String),
+    #[error("run {0} was removed from the store by something else than leapfrog")]
+    Removed(RunId),
     #[error("the store at {place} cannot be used: {reason}")]
     Unusable { place: String, reason: String },
     #[error("the store holds something that this version does not understand: {0}")]
@@ -329,7 +331,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn create(&self, id: &RunId, workflow: &str, locks: &[String], take_over: &[RunId]) -> Result<()>;
 
     /// Append records; their `seq` go on from the head. `Fenced` when the epoch or the head
-    /// is not the store's: nothing was written then.
+    /// is not the store's, `Removed` when the run is not in it any more: nothing was written then.
     async fn append(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<()>;
 
     /// Append the last records, set how it ended, free its locks: in one step.
@@ -351,6 +353,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// step. `Fenced` when the run is over, or somebody else was first; the caller has made sure
     /// that the runner is dead.
     async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64>;
+
+    /// Free the locks of a run that is not in the store any more; one that is keeps them.
+    async fn free(&self, id: &RunId) -> Result<()>;
 
     /// Keep a text that many runs may refer to by its SHA-256. A repeat does nothing.
     async fn keep(&self, digest: &str, text: &str) -> Result<()>;

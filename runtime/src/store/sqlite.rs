@@ -7,6 +7,7 @@
 //! Readers use a connection of their own on blocking threads. Operators can open the file with
 //! the `sqlite3` shell while it is in use.
 
+mod reading;
 mod writer;
 
 use std::{
@@ -78,7 +79,8 @@ CREATE INDEX run_not_over ON run (state, run_id) WHERE state IN ('running', 'wai
 
 pub struct SqliteStore {
     path: PathBuf,
-    writer: mpsc::Sender<Job>,
+    /// Or why nothing can be written.
+    writer: Result<mpsc::Sender<Job>, String>,
     reader: Arc<Mutex<Connection>>,
     /// Texts that this process knows to be kept.
     kept: Mutex<BTreeSet<String>>,
@@ -101,6 +103,9 @@ impl SqliteStore {
         };
         std::fs::create_dir_all(dir).map_err(|e| unusable(&e))?;
         let mut writing = connect(&path).map_err(|e| unusable(&e))?;
+        if writing.is_readonly("main").map_err(|e| unusable(&e))? {
+            return Err(unusable(&"it cannot be written"));
+        }
         prepare(&mut writing).map_err(|e| unusable(&e))?;
         let reading = connect(&path).map_err(|e| unusable(&e))?;
         let file = OpenFile::new(&path).map_err(|e| unusable(&e))?;
@@ -110,12 +115,39 @@ impl SqliteStore {
             .name("store-writer".into())
             .spawn(move || write_all(writing, &log, &file, jobs))
             .map_err(|e| unusable(&e))?;
+        Ok(Self { path, writer: Ok(writer), reader: Arc::new(Mutex::new(reading)), kept: Mutex::default() })
+    }
+
+    /// Open a store that is there, also where it cannot be written: then it is only read, and
+    /// [`only_read`](Self::only_read) says why. Blocks.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read either.
+    pub fn open_to_read(dir: &Path) -> Result<Self> {
+        let path = dir.join("leapfrog.db");
+        let reason = match Self::open(dir) {
+            Ok(store) => return Ok(store),
+            Err(StoreError::Unusable { reason, .. }) if path.is_file() => reason,
+            Err(error) => return Err(error),
+        };
+        let unusable = |reason: String| StoreError::Unusable { place: path.display().to_string(), reason };
+        let reading = reading::connect(&path).map_err(|error| unusable(error.unwrap_or(reason.clone())))?;
+        let writer = Err(format!("it can only be read: {reason}"));
         Ok(Self { path, writer, reader: Arc::new(Mutex::new(reading)), kept: Mutex::default() })
+    }
+
+    /// Why nothing can be written, if so.
+    pub fn only_read(&self) -> Option<&str> {
+        self.writer.as_ref().err().map(String::as_str)
     }
 
     async fn write(&self, write: Write) -> Result<()> {
         let (reply, answer) = oneshot::channel();
-        self.writer.send((write, reply)).await.map_err(|_| StoreError::Closed)?;
+        let writer = self.writer.as_ref().map_err(|reason| StoreError::Unusable {
+            place: self.path.display().to_string(),
+            reason: reason.clone(),
+        })?;
+        writer.send((write, reply)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -159,12 +191,14 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
             tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         }
         other => {
-            return Err(rusqlite::Error::ToSqlConversionFailure(
-                format!("it was made by another version (schema {other}, here {SCHEMA_VERSION})").into(),
-            ));
+            return Err(rusqlite::Error::ToSqlConversionFailure(other_version(other).into()));
         }
     }
     tx.commit()
+}
+
+fn other_version(schema: i64) -> String {
+    format!("it was made by another version (schema {schema}, here {SCHEMA_VERSION})")
 }
 
 fn bad(column: usize, what: String) -> rusqlite::Error {
@@ -272,6 +306,10 @@ impl Store for SqliteStore {
     async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64> {
         self.write(Write::Reopen { id: id.clone(), epoch, records }).await?;
         Ok(epoch + 1)
+    }
+
+    async fn free(&self, id: &RunId) -> Result<()> {
+        self.write(Write::Free { id: id.clone() }).await
     }
 
     async fn keep(&self, digest: &str, text: &str) -> Result<()> {

@@ -26,6 +26,7 @@ pub(super) enum Write {
     Append { id: RunId, epoch: u64, records: Vec<Record>, end: Option<Leaves> },
     Reopen { id: RunId, epoch: u64, records: Vec<Record> },
     Keep { digest: String, text: String },
+    Free { id: RunId },
 }
 
 pub(super) type Job = (Write, oneshot::Sender<Result<()>>);
@@ -108,6 +109,7 @@ fn write_group(connection: &mut Connection, group: &[Job]) -> rusqlite::Result<V
             Write::Append { id, epoch, records, end } => append(&tx, id, *epoch, records, end.as_ref()),
             Write::Reopen { id, epoch, records } => reopen(&tx, id, *epoch, records),
             Write::Keep { digest, text } => keep(&tx, digest, text),
+            Write::Free { id } => free(&tx, id),
         })
         .collect::<rusqlite::Result<_>>()?;
     tx.commit()?;
@@ -121,8 +123,7 @@ fn create(
     locks: &[String],
     take_over: &[RunId],
 ) -> rusqlite::Result<Result<()>> {
-    let known = "SELECT 1 FROM run WHERE run_id = ?1";
-    if tx.prepare_cached(known)?.exists([id.as_str()])? {
+    if is_there(tx, id)? {
         return Ok(Err(StoreError::Fenced(id.clone())));
     }
     for key in locks {
@@ -168,7 +169,7 @@ fn append(
         )?
         .execute(params![id.as_str(), epoch, head_before(records), records.len() as u64])?;
     if updated != 1 {
-        return Ok(Err(StoreError::Fenced(id.clone())));
+        return Ok(Err(refused(tx, id)?));
     }
     let mut insert = tx.prepare_cached(
         "INSERT INTO journal (run_id, seq, epoch, lane, n, kind, body, at, chain)
@@ -217,9 +218,27 @@ fn reopen(tx: &Connection, id: &RunId, epoch: u64, records: &[Record]) -> rusqli
         )?
         .execute(params![id.as_str(), epoch, head_before(records)])?;
     if updated != 1 {
-        return Ok(Err(StoreError::Fenced(id.clone())));
+        return Ok(Err(refused(tx, id)?));
     }
     append(tx, id, epoch + 1, records, None)
+}
+
+fn is_there(tx: &Connection, id: &RunId) -> rusqlite::Result<bool> {
+    tx.prepare_cached("SELECT 1 FROM run WHERE run_id = ?1")?.exists([id.as_str()])
+}
+
+/// Why a run was not as whoever writes takes it to be.
+fn refused(tx: &Connection, id: &RunId) -> rusqlite::Result<StoreError> {
+    let there = is_there(tx, id)?;
+    Ok(if there { StoreError::Fenced(id.clone()) } else { StoreError::Removed(id.clone()) })
+}
+
+fn free(tx: &Connection, id: &RunId) -> rusqlite::Result<Result<()>> {
+    tx.execute(
+        "DELETE FROM lock WHERE run_id = ?1 AND NOT EXISTS (SELECT 1 FROM run WHERE run_id = ?1)",
+        [id.as_str()],
+    )?;
+    Ok(Ok(()))
 }
 
 /// The head of a journal that these records follow.
