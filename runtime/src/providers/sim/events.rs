@@ -73,7 +73,8 @@ impl CopyJob {
     }
 
     fn slowed(&self, dirty_rate: u64) -> u64 {
-        dirty_rate / 100 * u64::from(100 - self.throttle.min(99))
+        let slowed = u128::from(dirty_rate) * u128::from(100 - self.throttle.min(99)) / 100;
+        u64::try_from(slowed).unwrap_or(dirty_rate)
     }
 
     /// The pause that the last phase has, or that it would have if the pass ended as it began.

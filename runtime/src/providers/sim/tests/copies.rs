@@ -106,7 +106,7 @@ async fn a_deadline_ends_the_copy_at_the_source() {
     let timeout = Some(Duration::from_secs(3));
     let copy = lab.migrate("sip-2", MigrateOptions { timeout, ..options() }).await;
     let end = copy.wait(LONG).await.unwrap();
-    assert!(matches!(end, Some(MigrationEnd::Failed { .. })), "{end:?}");
+    assert!(matches!(end, Some(MigrationEnd::TimedOut { .. })), "{end:?}");
     assert_eq!(lab.world.clock.now().as_millis(), 3000);
     assert_eq!(lab.look("a", "sip-2").await, (VmState::Running, false));
 }
