@@ -71,7 +71,7 @@ fn many_runs_wait_are_answered_together_and_none_is_lost_when_their_runner_is_ki
     let many = Many::new(PAIRS);
     let waiting = run(&mut many.moving(&["-i", "confirm=true", "--json"])).exits(3);
     let last = waiting.json().pop().expect("a summary");
-    assert_eq!(last["ends"]["waiting for a person"], PAIRS, "{waiting}");
+    assert_eq!(last["ends"]["waiting"], PAIRS, "{waiting}");
     assert_eq!(many.moved(), Moved { begun: PAIRS, half: PAIRS, ..Moved::default() });
     assert_eq!(many.in_state("waiting"), PAIRS);
 
@@ -98,7 +98,7 @@ fn many_runs_wait_are_answered_together_and_none_is_lost_when_their_runner_is_ki
 #[test]
 fn a_watcher_takes_up_what_is_answered_elsewhere_and_stops_at_a_signal() {
     let many = Many::new(6);
-    run(&mut many.moving(&["-i", "confirm=true"])).exits(3).says("6 runs: 6 waiting for a person");
+    run(&mut many.moving(&["-i", "confirm=true"])).exits(3).says("6 runs: 6 waiting");
     let watcher = Running::start(&mut many.leapfrog(&["resume", "--all", "--watch"]));
     many.verb(&["approve", "--all", "--yes", "--later"]).exits(0).says("6 of 6 runs are answered: yes");
     many.wait_for(6);

@@ -107,7 +107,7 @@ fn a_long_wait_takes_no_process_and_ends_at_its_time() {
     let later = again.duration_since(until).as_secs();
     assert!(later.abs() <= 1, "it would wait {later} s longer");
     earlier(&sim, Duration::from_secs(1400));
-    sim.verb(&["resume", "--all"]).exits(0).says("it has waited for its time").says("Done");
+    sim.verb(&["resume", "--all"]).exits(0).says("1 run: 1 done");
     assert_eq!(newest(&sim)["state"], "done");
     sim.verb(&["show", "--journal"]).exits(0).says("each follows from the one before");
 }
@@ -132,7 +132,7 @@ fn a_wait_whose_runner_died_is_not_begun_again() {
         run(sim.leapfrog().args(RUN).arg("--yes").env("LEAPFROG_KILL", "after:begin:time.sleep:1"));
     assert_eq!(died.code, None, "{died}");
     earlier(&sim, Duration::from_secs(1400));
-    sim.verb(&["resume", "--all", "--yes"]).exits(0).says("Done");
+    sim.verb(&["resume", "--all", "--yes"]).exits(0).says("1 run: 1 done");
 }
 
 /// Begin to move the pair while another run has it.
