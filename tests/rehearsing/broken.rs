@@ -15,7 +15,7 @@ use leapfrog::{
         ProviderError, Result, Settled, World, sim::SimWorld,
     },
     rehearse::{Rule, Saboteur, Schedule, play, story},
-    store::{self, Record, Rest, RunId, RunRow, RunState, Store, StoreError},
+    store::{self, Record, Rest, RunId, RunRow, RunState, Select, Store, StoreError},
 };
 
 use super::{planted::PLANTED, rehearsed, shipped::shipped};
@@ -225,15 +225,27 @@ impl Store for Shelf {
         self.inner.park(id, epoch, records, rest).await
     }
 
-    async fn reopen(&self, id: &RunId, epoch: u64) -> store::Result<u64> {
+    async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> store::Result<u64> {
         if self.mistake == Mistake::NeverTakenOver {
             return Err(StoreError::Fenced(id.clone()));
         }
-        self.inner.reopen(id, epoch).await
+        self.inner.reopen(id, epoch, records).await
     }
 
-    async fn runs(&self, limit: u32) -> store::Result<Vec<RunRow>> {
-        self.inner.runs(limit).await
+    async fn free(&self, id: &RunId) -> store::Result<()> {
+        self.inner.free(id).await
+    }
+
+    async fn keep(&self, digest: &str, text: &str) -> store::Result<()> {
+        self.inner.keep(digest, text).await
+    }
+
+    async fn kept(&self, digest: &str) -> store::Result<Option<String>> {
+        self.inner.kept(digest).await
+    }
+
+    async fn select(&self, select: &Select) -> store::Result<Vec<RunRow>> {
+        self.inner.select(select).await
     }
 
     async fn run(&self, id: &RunId) -> store::Result<Option<RunRow>> {

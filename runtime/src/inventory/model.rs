@@ -39,6 +39,8 @@ impl Inventory {
                 link: all.link,
                 world_per_pair: all.world_per_pair,
                 machine_memory: all.machine_memory.clone(),
+                command: all.command,
+                login: all.login,
                 vms: simulated,
                 pairs: all.pairs.get(pair).map(|it| (pair.clone(), it.clone())).into_iter().collect(),
             }
