@@ -203,11 +203,11 @@ fn text(value: &Json) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// What a call was given, without what was left open.
+/// What a call was given, without what was left open or not asked for.
 fn given(with: &Json) -> String {
     fn clean(value: &Json) -> Option<Json> {
         match value {
-            Json::Null => None,
+            Json::Null | Json::Bool(false) => None,
             Json::Array(all) => {
                 let all: Vec<Json> = all.iter().filter_map(clean).collect();
                 (!all.is_empty()).then_some(Json::Array(all))
@@ -268,6 +268,8 @@ fn commands(lines: &[Line<'_>], reduced: &mut Reduced) {
     for line in lines {
         let lane = line.record.lane.as_str();
         match line.call() {
+            // While the roles are on their way, what a look meets is chance.
+            "driver.roles" if lane.contains(":switchover") => {}
             "driver.roles" | "driver.switchover" if line.record.kind == "begin" => {
                 open.insert(lane, (line.call().to_owned(), String::new(), Vec::new()));
             }
