@@ -90,7 +90,7 @@ fn a_long_backoff_takes_no_process_and_keeps_the_locks() {
     sim.verb(&["resume", "--all"]).exits(0);
     assert_eq!(sim.effects(), (1, 0), "its time has not come");
     earlier(&sim, Duration::from_secs(1400));
-    sim.verb(&["resume", "--all"]).exits(0).says("Done");
+    sim.verb(&["resume", "--all"]).exits(0).says("1 run: 1 done");
     assert_eq!((sim.effects(), sim.places().as_str()), ((3, 1), "sip-1 on b, sip-2 on b"));
     sim.verb(&["show", "--journal"]).exits(0).says("each follows from the one before");
 }

@@ -270,7 +270,8 @@ fn a_difference_in_answer_order_or_time_is_found() {
         run(r#"{"outcome":"done","calls":{"procedure":["a = 1","b = 2"]},"commands":{"c":["x -> 1"]},
             "events":["one","two"],"milliseconds":{"copy":[9000.0,10000.0]}}"#);
     assert!(compared(&recorded, &recorded, true).is_empty());
-    let changes: [(&str, fn(&mut Reduced)); 6] = [
+    type Change = fn(&mut Reduced);
+    let changes: [(&str, Change); 6] = [
         ("ends as", |run| run.outcome = "failed".into()),
         ("number 2: b = 3", |run| run.calls.get_mut("procedure").unwrap()[1] = "b = 3".into()),
         ("number 1: two", |run| run.events.swap(0, 1)),

@@ -42,7 +42,7 @@ impl Instance {
         let interval = self.adver_int.as_ref()?.as_f64()?;
         // A version that cuts 0.5 s to 0 says nothing; one that cuts 1.5 to 1 errs to the safe side.
         let ms = (interval * (MISSED - 1.0) * 1_000.0).floor();
-        (ms >= 1.0 && ms <= 1e9).then_some(ms as u64)
+        (1.0..=1e9).contains(&ms).then_some(ms as u64)
     }
 }
 

@@ -1,7 +1,12 @@
 //! Recorded runs: what a real run asked, what it was answered, what happened and how long it
 //! took, for the simulator to be held against. See `tests/recordings`.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fs,
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -178,10 +183,9 @@ fn world(lab: &Lab, records: &[Record]) -> World {
             (last.get(record.lane.as_str()), command, body["gave"]["Ok"].is_object())
         {
             let server = body["on"].as_str().unwrap_or_default().to_owned();
-            if logins.contains_key(&server) {
-                commands.push(at - before);
-            } else {
-                logins.insert(server, at - before);
+            match logins.entry(server) {
+                Entry::Occupied(_) => commands.push(at - before),
+                Entry::Vacant(first) => drop(first.insert(at - before)),
             }
         }
         last.insert(&record.lane, at);
