@@ -14,10 +14,12 @@
 mod answer;
 mod attempts;
 mod check;
+mod end;
 mod left;
 mod library;
 mod locks;
 mod probes;
+mod report;
 mod saved;
 mod steps;
 
@@ -29,10 +31,16 @@ use tokio::task::JoinSet;
 
 pub use answer::{answer, answer_to};
 pub use check::{Checked, CheckedStep, check, check_driver, sample_inputs};
+pub(crate) use end::End;
 pub use library::{Library, Recent};
 pub use locks::{Owner, ask_to_stop, is_asked_to_stop, is_side_by_side, lives, owner_pid, side_by_side};
+pub use report::report_of;
 pub use saved::{Saved, locked_vms, records};
 
+use self::{
+    end::{after_a_disturbance, left_to_wait, split_hint, state, success_that_nobody_saw, unkept},
+    report::first_report,
+};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     engine::{DriverPlugin, Engine, Procedure},
@@ -41,8 +49,8 @@ use crate::{
     model::{PairName, ServerName, VmName},
     plan::Hand,
     providers::World,
-    report::{Event, Level, Outcome, Report, ReportPair, ReportServer, What},
-    store::{Crash, Journal, Kind, Rest, RunId, RunState, Store, StoreError},
+    report::{Event, Level, Outcome, Report, What},
+    store::{Crash, Journal, Kind, RunId, Store, StoreError},
     ui::Screen,
     workflow::Workflow,
 };
@@ -322,117 +330,6 @@ async fn perform<T>(
     Ok(facts.finish())
 }
 
-/// Nothing goes on any more, and the run waits: it takes no memory and no process.
-async fn left_to_wait(journal: &Journal, facts: &Facts, end: End) -> Result<Report, Refusal> {
-    let state = if end.outcome == Outcome::Paused { RunState::Paused } else { RunState::Waiting };
-    let rest = Rest { state, message: end.message.unwrap_or_default(), wake: end.wake };
-    journal.park(&rest).await?;
-    let run = journal.run();
-    facts.amend(|report| tell_rest(report, run, &rest));
-    Ok(facts.finish())
-}
-
-/// What the report of a run says that is left to wait.
-fn tell_rest(report: &mut Report, run: &RunId, rest: &Rest) {
-    let stops = format!("leapfrog cancel {run} stops it");
-    let (outcome, message, hint) = match (rest.state, rest.wake) {
-        (RunState::Paused, _) => (
-            Outcome::Paused,
-            rest.message.clone(),
-            format!(
-                "leapfrog resume {run} tries the step again; leapfrog approve {run} --no ends the run as failed; {stops}"
-            ),
-        ),
-        (_, Some(_)) => (
-            Outcome::Waiting,
-            rest.message.clone(),
-            format!("leapfrog resume --all --watch goes on with it then; {stops}"),
-        ),
-        (_, None) => (
-            Outcome::Waiting,
-            format!("it waits for an answer: {}", rest.message),
-            format!("leapfrog approve {run}; or leapfrog cancel {run}"),
-        ),
-    };
-    (report.outcome, report.message, report.hint) = (outcome, Some(message), Some(hint));
-    report.until = rest.wake;
-}
-
-/// The end of the run is not in the store: no success, and no word about what was touched is lost.
-fn unkept(report: &mut Report, error: &StoreError) {
-    let so_far = report.message.take().unwrap_or_else(|| "everything was done and verified".to_owned());
-    report.message = Some(format!("{so_far}; but the journal could not be written to its end: {error}"));
-    // What is not written down did not end as it should.
-    if matches!(report.outcome, Outcome::Done | Outcome::Cancelled) {
-        report.outcome = Outcome::Failed;
-    }
-}
-
-/// A procedure that returns before what it has begun is over cannot vouch for it.
-fn success_that_nobody_saw(context: &Context, end: End) -> End {
-    let unseen = context.unseen_ends();
-    match unseen.as_slice() {
-        [vm, ..] if end.outcome == Outcome::Done => End::new(
-            Outcome::NeedsAPerson,
-            format!(
-                "the procedure says that it is done, but did not wait for {vm}, whose migration did not complete"
-            ),
-        ),
-        _ => end,
-    }
-}
-
-/// Somebody else works on the same VMs: what has to be done now is a person's to say, whatever the
-/// procedure made of it. What has been done and verified all the same is done.
-fn after_a_disturbance(what: &str, end: End) -> End {
-    if !matches!(end.outcome, Outcome::Failed | Outcome::NeedsAPerson) {
-        return end;
-    }
-    let said = end.message.unwrap_or_default();
-    // The door's own words are no news.
-    let text = if said.contains(what) { what.to_owned() } else { format!("{what}; {said}") };
-    let hint = "find out who works on the pair, and agree with them; then run it again to go on from there";
-    let (text, _) = split_hint(Some(text));
-    End::new(Outcome::NeedsAPerson, format!("{} (hint: {hint})", text.unwrap_or_default()))
-}
-
-/// How the steps ended.
-#[derive(Debug)]
-pub(crate) struct End {
-    pub outcome: Outcome,
-    pub message: Option<String>,
-    pub outputs: Json,
-    /// When a run that is left to wait goes on.
-    pub wake: Option<Timestamp>,
-}
-
-impl End {
-    pub(crate) fn new(outcome: Outcome, message: impl Into<String>) -> Self {
-        Self { outcome, message: Some(message.into()), outputs: Json::Null, wake: None }
-    }
-}
-
-fn state(outcome: Outcome) -> RunState {
-    match outcome {
-        Outcome::Running | Outcome::Waiting | Outcome::Paused | Outcome::Failed => RunState::Failed,
-        Outcome::Done => RunState::Done,
-        Outcome::Refused => RunState::Refused,
-        Outcome::NeedsAPerson => RunState::NeedsPerson,
-        Outcome::Cancelled => RunState::Cancelled,
-    }
-}
-
-/// A hint stands in parentheses at the end of what a plugin passes on.
-fn split_hint(message: Option<String>) -> (Option<String>, Option<String>) {
-    let Some(message) = message else { return (None, None) };
-    match message.rsplit_once(" (hint: ") {
-        Some((text, hint)) if hint.ends_with(')') => {
-            (Some(text.to_owned()), Some(hint[..hint.len() - 1].to_owned()))
-        }
-        _ => (Some(message), None),
-    }
-}
-
 /// Connect to the members of all pairs in the background; stopped when dropped.
 fn open_logins(world: &World, inventory: &Inventory, checked: &Checked) -> JoinSet<()> {
     let mut opening = JoinSet::new();
@@ -476,90 +373,6 @@ async fn describe_drivers(context: &Arc<Context>) -> Result<(), End> {
     Ok(())
 }
 
-fn first_report(id: &RunId, request: &Request) -> Report {
-    let Request { workflow, inventory, inputs, checked, world, .. } = request;
-    let mut report = Report::new(id.as_str(), &workflow.name, Timestamp::now());
-    report.inputs = inputs.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    report.simulated = world.simulated;
-    report.vms = checked.vms(inventory);
-    report.machines = inventory.machines.keys().cloned().collect();
-    let servers = |server: &ServerName| {
-        let vm = inventory.servers.get(server).map(|s| s.vm.clone())?;
-        Some(ReportServer { name: server.clone(), vm })
-    };
-    let destination = checked.only_machine();
-    for pair in checked.touched_pairs(inventory) {
-        let Some(found) = inventory.pairs.get(&pair) else { continue };
-        report.servers.extend(found.members.iter().filter_map(servers));
-        report.pairs.push(ReportPair {
-            name: pair,
-            members: found.members.clone(),
-            source: None,
-            destination: destination.clone(),
-        });
-    }
-    report
-}
-
-/// Make a run's report again from its journal.
-///
-/// # Errors
-/// When the journal cannot be read, or is not one.
-pub async fn report_of(store: &dyn Store, id: &RunId) -> Result<Report, StoreError> {
-    let corrupt = |what: &str| StoreError::Corrupt(format!("run {id}: {what}"));
-    let mut report: Option<Report> = None;
-    let mut after = 0;
-    loop {
-        let records = store.journal(id, after, 1_000).await?;
-        let Some(last) = records.last() else { break };
-        after = last.seq;
-        for record in records {
-            let body = || serde_json::from_str::<Json>(&record.body).map_err(|e| corrupt(&e.to_string()));
-            match (record.kind, &mut report) {
-                (Kind::Start, _) => {
-                    let start = body()?;
-                    let first = start.get("report").cloned().unwrap_or_default();
-                    report = Some(serde_json::from_value(first).map_err(|e| corrupt(&e.to_string()))?);
-                }
-                (Kind::Event, Some(report)) => {
-                    report.record(serde_json::from_str(&record.body).map_err(|e| corrupt(&e.to_string()))?);
-                }
-                (Kind::Finish, Some(report)) => {
-                    let mut finish = body()?;
-                    let mut take = |key: &str| finish.get_mut(key).map(Json::take).unwrap_or_default();
-                    let read = |e: serde_json::Error| corrupt(&e.to_string());
-                    report.outcome = serde_json::from_value(take("outcome")).map_err(read)?;
-                    report.message = serde_json::from_value(take("message")).map_err(read)?;
-                    report.hint = serde_json::from_value(take("hint")).map_err(read)?;
-                    report.ended = serde_json::from_value(take("ended")).map_err(read)?;
-                    report.probes = serde_json::from_value(take("probes")).map_err(read)?;
-                }
-                _ => {}
-            }
-        }
-    }
-    let mut report = report.ok_or_else(|| corrupt("it ended before it wrote anything"))?;
-    // Its own journal cannot say that nobody works on it.
-    if let Some(row) = store.run(id).await? {
-        match row.state {
-            RunState::Interrupted | RunState::Cancelled if report.outcome == Outcome::Running => {
-                if row.state == RunState::Cancelled {
-                    report.outcome = Outcome::Cancelled;
-                }
-                report.message = row.message;
-                report.ended = report.ended.or(row.ended);
-            }
-            RunState::Waiting | RunState::Paused => {
-                let rest =
-                    Rest { state: row.state, message: row.message.unwrap_or_default(), wake: row.wake };
-                tell_rest(&mut report, id, &rest);
-            }
-            _ => {}
-        }
-    }
-    Ok(report)
-}
-
 /// The VMs of some servers, each once.
 pub(crate) fn vms_of<'a>(
     inventory: &Inventory,
@@ -570,26 +383,4 @@ pub(crate) fn vms_of<'a>(
     vms.sort();
     vms.dedup();
     vms
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_not_written_down_is_no_success_and_no_refusal() {
-        let error = StoreError::Unusable { place: "here".into(), reason: "it is full".into() };
-        for (before, after) in [
-            (Outcome::Done, Outcome::Failed),
-            (Outcome::Cancelled, Outcome::Failed),
-            (Outcome::NeedsAPerson, Outcome::NeedsAPerson),
-            (Outcome::Failed, Outcome::Failed),
-        ] {
-            let mut report = Report::new("r", "w", Timestamp::now());
-            report.outcome = before;
-            unkept(&mut report, &error);
-            assert_eq!(report.outcome, after);
-            assert!(report.message.is_some_and(|m| m.contains("it is full")));
-        }
-    }
 }

@@ -1,0 +1,144 @@
+//! How a run ends, or comes to rest: what is written down of it, and what a procedure's word is worth.
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use super::Refusal;
+use crate::{
+    imports::{Context, Facts},
+    report::{Outcome, Report},
+    store::{Journal, Rest, RunId, RunState, StoreError},
+};
+
+/// Nothing goes on any more, and the run waits: it takes no memory and no process.
+pub(super) async fn left_to_wait(journal: &Journal, facts: &Facts, end: End) -> Result<Report, Refusal> {
+    let state = if end.outcome == Outcome::Paused { RunState::Paused } else { RunState::Waiting };
+    let rest = Rest { state, message: end.message.unwrap_or_default(), wake: end.wake };
+    journal.park(&rest).await?;
+    let run = journal.run();
+    facts.amend(|report| tell_rest(report, run, &rest));
+    Ok(facts.finish())
+}
+
+/// What the report of a run says that is left to wait.
+pub(super) fn tell_rest(report: &mut Report, run: &RunId, rest: &Rest) {
+    let stops = format!("leapfrog cancel {run} stops it");
+    let (outcome, message, hint) = match (rest.state, rest.wake) {
+        (RunState::Paused, _) => (
+            Outcome::Paused,
+            rest.message.clone(),
+            format!(
+                "leapfrog resume {run} tries the step again; leapfrog approve {run} --no ends the run as failed; {stops}"
+            ),
+        ),
+        (_, Some(_)) => (
+            Outcome::Waiting,
+            rest.message.clone(),
+            format!("leapfrog resume --all --watch goes on with it then; {stops}"),
+        ),
+        (_, None) => (
+            Outcome::Waiting,
+            format!("it waits for an answer: {}", rest.message),
+            format!("leapfrog approve {run}; or leapfrog cancel {run}"),
+        ),
+    };
+    (report.outcome, report.message, report.hint) = (outcome, Some(message), Some(hint));
+    report.until = rest.wake;
+}
+
+/// The end of the run is not in the store: no success, and no word about what was touched is lost.
+pub(super) fn unkept(report: &mut Report, error: &StoreError) {
+    let so_far = report.message.take().unwrap_or_else(|| "everything was done and verified".to_owned());
+    report.message = Some(format!("{so_far}; but the journal could not be written to its end: {error}"));
+    // What is not written down did not end as it should.
+    if matches!(report.outcome, Outcome::Done | Outcome::Cancelled) {
+        report.outcome = Outcome::Failed;
+    }
+}
+
+/// A procedure that returns before what it has begun is over cannot vouch for it.
+pub(super) fn success_that_nobody_saw(context: &Context, end: End) -> End {
+    let unseen = context.unseen_ends();
+    match unseen.as_slice() {
+        [vm, ..] if end.outcome == Outcome::Done => End::new(
+            Outcome::NeedsAPerson,
+            format!(
+                "the procedure says that it is done, but did not wait for {vm}, whose migration did not complete"
+            ),
+        ),
+        _ => end,
+    }
+}
+
+/// Somebody else works on the same VMs: what has to be done now is a person's to say, whatever the
+/// procedure made of it. What has been done and verified all the same is done.
+pub(super) fn after_a_disturbance(what: &str, end: End) -> End {
+    if !matches!(end.outcome, Outcome::Failed | Outcome::NeedsAPerson) {
+        return end;
+    }
+    let said = end.message.unwrap_or_default();
+    // The door's own words are no news.
+    let text = if said.contains(what) { what.to_owned() } else { format!("{what}; {said}") };
+    let hint = "find out who works on the pair, and agree with them; then run it again to go on from there";
+    let (text, _) = split_hint(Some(text));
+    End::new(Outcome::NeedsAPerson, format!("{} (hint: {hint})", text.unwrap_or_default()))
+}
+
+/// How the steps ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub outcome: Outcome,
+    pub message: Option<String>,
+    pub outputs: Json,
+    /// When a run that is left to wait goes on.
+    pub wake: Option<Timestamp>,
+}
+
+impl End {
+    pub(crate) fn new(outcome: Outcome, message: impl Into<String>) -> Self {
+        Self { outcome, message: Some(message.into()), outputs: Json::Null, wake: None }
+    }
+}
+
+pub(super) fn state(outcome: Outcome) -> RunState {
+    match outcome {
+        Outcome::Running | Outcome::Waiting | Outcome::Paused | Outcome::Failed => RunState::Failed,
+        Outcome::Done => RunState::Done,
+        Outcome::Refused => RunState::Refused,
+        Outcome::NeedsAPerson => RunState::NeedsPerson,
+        Outcome::Cancelled => RunState::Cancelled,
+    }
+}
+
+/// A hint stands in parentheses at the end of what a plugin passes on.
+pub(super) fn split_hint(message: Option<String>) -> (Option<String>, Option<String>) {
+    let Some(message) = message else { return (None, None) };
+    match message.rsplit_once(" (hint: ") {
+        Some((text, hint)) if hint.ends_with(')') => {
+            (Some(text.to_owned()), Some(hint[..hint.len() - 1].to_owned()))
+        }
+        _ => (Some(message), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_written_down_is_no_success_and_no_refusal() {
+        let error = StoreError::Unusable { place: "here".into(), reason: "it is full".into() };
+        for (before, after) in [
+            (Outcome::Done, Outcome::Failed),
+            (Outcome::Cancelled, Outcome::Failed),
+            (Outcome::NeedsAPerson, Outcome::NeedsAPerson),
+            (Outcome::Failed, Outcome::Failed),
+        ] {
+            let mut report = Report::new("r", "w", Timestamp::now());
+            report.outcome = before;
+            unkept(&mut report, &error);
+            assert_eq!(report.outcome, after);
+            assert!(report.message.is_some_and(|m| m.contains("it is full")));
+        }
+    }
+}

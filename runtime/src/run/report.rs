@@ -1,0 +1,96 @@
+//! A run's report: as it begins, and made again from the journal.
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use super::{Request, end::tell_rest};
+use crate::{
+    model::ServerName,
+    report::{Outcome, Report, ReportPair, ReportServer},
+    store::{Kind, Rest, RunId, RunState, Store, StoreError},
+};
+
+/// What is known before the first call.
+pub(super) fn first_report(id: &RunId, request: &Request) -> Report {
+    let Request { workflow, inventory, inputs, checked, world, .. } = request;
+    let mut report = Report::new(id.as_str(), &workflow.name, Timestamp::now());
+    report.inputs = inputs.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    report.simulated = world.simulated;
+    report.vms = checked.vms(inventory);
+    report.machines = inventory.machines.keys().cloned().collect();
+    let servers = |server: &ServerName| {
+        let vm = inventory.servers.get(server).map(|s| s.vm.clone())?;
+        Some(ReportServer { name: server.clone(), vm })
+    };
+    let destination = checked.only_machine();
+    for pair in checked.touched_pairs(inventory) {
+        let Some(found) = inventory.pairs.get(&pair) else { continue };
+        report.servers.extend(found.members.iter().filter_map(servers));
+        report.pairs.push(ReportPair {
+            name: pair,
+            members: found.members.clone(),
+            source: None,
+            destination: destination.clone(),
+        });
+    }
+    report
+}
+
+/// Make a run's report again from its journal.
+///
+/// # Errors
+/// When the journal cannot be read, or is not one.
+pub async fn report_of(store: &dyn Store, id: &RunId) -> Result<Report, StoreError> {
+    let corrupt = |what: &str| StoreError::Corrupt(format!("run {id}: {what}"));
+    let mut report: Option<Report> = None;
+    let mut after = 0;
+    loop {
+        let records = store.journal(id, after, 1_000).await?;
+        let Some(last) = records.last() else { break };
+        after = last.seq;
+        for record in records {
+            let body = || serde_json::from_str::<Json>(&record.body).map_err(|e| corrupt(&e.to_string()));
+            match (record.kind, &mut report) {
+                (Kind::Start, _) => {
+                    let start = body()?;
+                    let first = start.get("report").cloned().unwrap_or_default();
+                    report = Some(serde_json::from_value(first).map_err(|e| corrupt(&e.to_string()))?);
+                }
+                (Kind::Event, Some(report)) => {
+                    report.record(serde_json::from_str(&record.body).map_err(|e| corrupt(&e.to_string()))?);
+                }
+                (Kind::Finish, Some(report)) => {
+                    let mut finish = body()?;
+                    let mut take = |key: &str| finish.get_mut(key).map(Json::take).unwrap_or_default();
+                    let read = |e: serde_json::Error| corrupt(&e.to_string());
+                    report.outcome = serde_json::from_value(take("outcome")).map_err(read)?;
+                    report.message = serde_json::from_value(take("message")).map_err(read)?;
+                    report.hint = serde_json::from_value(take("hint")).map_err(read)?;
+                    report.ended = serde_json::from_value(take("ended")).map_err(read)?;
+                    report.probes = serde_json::from_value(take("probes")).map_err(read)?;
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut report = report.ok_or_else(|| corrupt("it ended before it wrote anything"))?;
+    // Its own journal cannot say that nobody works on it.
+    if let Some(row) = store.run(id).await? {
+        match row.state {
+            RunState::Interrupted | RunState::Cancelled if report.outcome == Outcome::Running => {
+                if row.state == RunState::Cancelled {
+                    report.outcome = Outcome::Cancelled;
+                }
+                report.message = row.message;
+                report.ended = report.ended.or(row.ended);
+            }
+            RunState::Waiting | RunState::Paused => {
+                let rest =
+                    Rest { state: row.state, message: row.message.unwrap_or_default(), wake: row.wake };
+                tell_rest(&mut report, id, &rest);
+            }
+            _ => {}
+        }
+    }
+    Ok(report)
+}
