@@ -187,3 +187,16 @@ fn a_vm_alone_is_planned_too() {
     assert!(!ran.out.contains("2. "), "{ran}");
     assert_eq!(sim.effects(), (0, 0));
 }
+
+#[test]
+fn a_simulator_that_was_changed_begins_no_world_afresh_under_a_run_that_is_not_over() {
+    let sim = Simulated::pair();
+    sim.move_pair(&["-i", "confirm=true"]).exits(3);
+    let inventory = fs::read_to_string(sim.path("inventory.yaml")).unwrap();
+    let changed = inventory.replace("simulator:", "simulator:\n  login: 123ms");
+    fs::write(sim.path("inventory.yaml"), changed).unwrap();
+    plan(&sim, &[]);
+    sim.move_pair(&[]).exits(2).warns("is not over").warns("leapfrog cancel");
+    fs::write(sim.path("inventory.yaml"), inventory).unwrap();
+    assert_eq!((sim.places().as_str(), sim.effects()), ("sip-1 on a, sip-2 on b", (1, 0)));
+}

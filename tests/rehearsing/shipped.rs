@@ -36,6 +36,23 @@ fn the_shipped_sequence_breaks_no_rule() {
     }
 }
 
+/// A run that is paused keeps its locks, and that is no mistake.
+#[test]
+fn a_step_that_pauses_breaks_no_rule() {
+    let text = std::fs::read_to_string(repository("workflows/pair-migration.yaml")).unwrap();
+    let call = "    call: migrate-pair\n";
+    assert!(text.contains(call));
+    let text = text.replace(call, &format!("{call}    on-failure: pause\n"));
+    let workflow =
+        workflow::load_text("paused.yaml".as_ref(), &text).unwrap_or_else(|found| panic!("{found}"));
+    let (stage, _) = Stage::new(workflow, built_in().unwrap(), &[], &registry(), engine()).unwrap();
+    let tally = rehearsed(&stage, 200, None);
+    assert!(tally.ends.contains_key("paused"), "{:?}", tally.ends);
+    let stories: Vec<_> =
+        tally.rules.iter().map(|failing| story::text(&failing.played, Some(failing.rule), "")).collect();
+    assert!(stories.is_empty(), "{}", stories.join("\n\n"));
+}
+
 /// With everything that the inventory can allow for a standby, and copies that have little time.
 #[test]
 fn standbys_that_are_slowed_down_and_moved_cold_break_no_rule_either() {

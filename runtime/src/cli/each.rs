@@ -69,9 +69,11 @@ pub(super) async fn go(
     let signals = tokio::spawn(listen(stop));
     let mut crowd = Crowd::new(global, of.jobs, cancel)?;
     let batch = Arc::new(Batch { shared, workflow, inventory, person: nobody(of.yes) });
+    let mut left = Vec::new();
     for (line, inputs) in lines {
         if crowd.is_cancelled() {
-            break;
+            left.push(line.to_string());
+            continue;
         }
         let (id, batch) = (RunId::generate(), batch.clone());
         let of = Named { id: id.clone(), line: Some(line) };
@@ -79,6 +81,13 @@ pub(super) async fn go(
     }
     let code = crowd.all_end().await;
     signals.abort();
+    if !left.is_empty() {
+        let text = format!("not begun: {} of the lines, from line {} on", left.len(), left[0]);
+        return Err(Failure {
+            code,
+            ..Diagnostic::new(text).hint("begin them with a file of just these").into()
+        });
+    }
     Ok(code)
 }
 

@@ -24,7 +24,12 @@ use crate::{
     model::PairName,
     plan::{self, About, Follower, Hand, Plan},
     probe::NetProber,
-    providers::{World, libvirt::Libvirt, sim, ssh::SshLogin},
+    providers::{
+        World,
+        libvirt::Libvirt,
+        sim::{self, SimWorld},
+        ssh::SshLogin,
+    },
     report,
     run::{self, Checked, Refusal, Request},
     store::{SqliteStore, Store},
@@ -101,15 +106,20 @@ impl Run {
         inventory: &Inventory,
         store: &SqliteStore,
     ) -> Result<(), Failure> {
-        if !self.new_world {
+        let folder = global.store_dir()?;
+        let is_another = SimWorld::is_described(&folder.join(WORLD), inventory) == Some(false);
+        if !self.new_world && !(is_another && inventory.simulator.is_some()) {
             return Ok(());
         }
         if let Some((_, run)) = store.locks().await?.first() {
-            return Err(Diagnostic::new(format!("run {run} is not over: its world is not begun afresh"))
-                .hint(format!("stop it first: leapfrog cancel {run}"))
-                .into());
+            let why = if self.new_world { "" } else { " for this inventory, whose simulator is another one" };
+            return Err(Diagnostic::new(format!(
+                "run {run} is not over: its world is not begun afresh{why}"
+            ))
+            .hint(format!("stop it first: leapfrog cancel {run}"))
+            .into());
         }
-        begin_afresh(inventory, &global.store_dir()?)
+        begin_afresh(inventory, &folder)
     }
 
     /// The plan to follow, if it was made for just this.
@@ -247,8 +257,10 @@ pub(super) fn world(
             }
             false => (None, folder.join(WORLD)),
         };
-        let file = (!only_look || file.exists()).then_some(file);
         let inventory = only.as_ref().unwrap_or(inventory);
+        // One of another inventory would be begun afresh.
+        let looks = || SimWorld::is_described(&file, inventory) != Some(false) && file.exists();
+        let file = (!only_look || looks()).then_some(file);
         return Ok(sim::world(inventory, Clock::new(simulator.speed), file.as_deref())?);
     }
     Ok(World {

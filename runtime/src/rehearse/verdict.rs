@@ -47,7 +47,9 @@ pub(super) fn judge(watch: &mut Watch, world: &WorldState, end: &End, locks_are_
         let text = format!("it says that nothing was touched, after {done} effects");
         watch.broken(Rule::UntrueRefusal, text);
     }
-    if locks_are_held && outcome != Outcome::NeedsAPerson {
+    // Who waits or is paused goes on with them.
+    let keeps = matches!(outcome, Outcome::NeedsAPerson | Outcome::Paused | Outcome::Waiting);
+    if locks_are_held && !keeps {
         watch.broken(Rule::LockLeft, format!("it ended as {outcome:?} and still holds locks"));
     }
 }

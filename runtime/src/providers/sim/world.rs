@@ -100,6 +100,15 @@ impl SimWorld {
         Ok(Self::with_file(inventory, clock, WorldFile::new(path, beginning)))
     }
 
+    /// Whether the world in the file is the one that this inventory describes; `None` when there is
+    /// no file yet, or none that can be read.
+    pub fn is_described(path: &Path, inventory: &Inventory) -> Option<bool> {
+        let text = std::fs::read_to_string(path).ok()?;
+        let world: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let beginning = WorldState::new(inventory, 0, 0).ok()?;
+        Some(world.get("definition")?.as_str()? == beginning.definition)
+    }
+
     pub(super) fn with_file(inventory: &Inventory, clock: Clock, file: WorldFile) -> Self {
         Self::new(inventory, clock, file.speed(), Backing::File(Arc::new(file)))
     }
