@@ -171,3 +171,26 @@ fn a_machine_that_has_no_part_in_it_may_be_silent() {
     sim.move_pair(&[]).exits(0).says("machine c does not answer");
     assert_eq!((sim.effects(), sim.places().as_str()), ((2, 1), "sip-1 on b, sip-2 on b"));
 }
+
+#[test]
+fn a_vm_that_also_holds_a_member_of_another_pair_is_not_moved_as_a_standby() {
+    // `x-2` is active in the VM of the standby `sip-2`.
+    let mut text = Setup::default().inventory();
+    let more = [
+        ("servers:\n", "servers:\n  x-1: {vm: sip-1}\n  x-2: {vm: sip-2}\n"),
+        (
+            "pairs:\n  sip:\n    members",
+            "pairs:\n  x:\n    members: [x-1, x-2]\n    driver: {uses: keepalived, with: {instance: VI_X, \
+             track-file: /etc/keepalived/x}}\n  sip:\n    members",
+        ),
+        ("  pairs:\n    sip:", "  pairs:\n    x: {active: x-2}\n    sip:"),
+    ];
+    for (before, after) in more {
+        assert!(text.contains(before), "{before}");
+        text = text.replacen(before, after, 1);
+    }
+    let sim = Simulated::with_inventory(&text);
+    let ran = sim.move_pair(&[]).exits(2);
+    ran.says("holds several members (").says(" of x").says("a VM of its own");
+    assert_eq!(sim.effects(), (0, 0));
+}

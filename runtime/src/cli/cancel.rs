@@ -16,7 +16,7 @@ use crate::{
     imports::{Person, replay::Replay},
     report::plain,
     run as runs,
-    store::{RunId, RunState, SqliteStore, Store},
+    store::{RunId, RunState, SqliteStore, Store, verify_chain},
 };
 
 /// A copy that is aborted ends within this time, and with it the run.
@@ -45,6 +45,9 @@ impl Cancel {
             }
             Err(failure) => return Err(failure),
         };
+        if !row.state.is_open() && self.abandon && holds_locks(&store, row.id.as_str()).await? {
+            return free(global, &store, row.id.as_str()).await;
+        }
         if !row.state.is_open() {
             return Err(is_over(&row.id, row.state.as_str()));
         }
@@ -151,9 +154,12 @@ async fn take_over_and_stop(global: &Global, store: &Arc<SqliteStore>, id: &RunI
 async fn left_behind(store: &SqliteStore, id: &crate::store::RunId) -> Result<String, Failure> {
     let records = runs::records(store, id).await?;
     // A journal that cannot be read is no reason to keep the locks.
-    let Ok(replay) = Replay::new(&records) else {
-        return Ok("; its journal cannot be read, so look at all its VMs".to_owned());
-    };
+    let unreadable = || Ok("; its journal cannot be read to its end, so look at all its VMs".to_owned());
+    let head = store.run(id).await?.map_or(0, |row| row.head);
+    if verify_chain(id, &records).is_err() || records.last().map_or(0, |record| record.seq) != head {
+        return unreadable();
+    }
+    let Ok(replay) = Replay::new(&records) else { return unreadable() };
     let vms: Vec<String> =
         replay.open_copies().into_iter().map(|copy| plain(&copy.vm).into_owned()).collect();
     let mut left = String::new();

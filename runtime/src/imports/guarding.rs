@@ -50,6 +50,17 @@ pub fn guard_of<'a>(context: &'a Context, vm: &VmName) -> Option<Guard<'a>> {
     })
 }
 
+/// Members in a VM, of whichever pair of the inventory.
+pub fn members_in<'a>(
+    context: &'a Context,
+    vm: &'a VmName,
+) -> impl Iterator<Item = (&'a PairName, &'a ServerName)> {
+    let servers = &context.inventory.servers;
+    let in_it = move |server: &&ServerName| servers.get(*server).is_some_and(|s| s.vm == *vm);
+    let pairs = context.inventory.pairs.iter();
+    pairs.flat_map(move |(name, pair)| pair.members.iter().filter(in_it).map(move |server| (name, server)))
+}
+
 /// Whether what was asked for can be done.
 pub fn check(context: &Context, vm: &VmName, options: &MigrateOptions) -> Result<(), Error> {
     if options.cold && !options.abort_if_active {
@@ -58,6 +69,16 @@ pub fn check(context: &Context, vm: &VmName, options: &MigrateOptions) -> Result
     if options.abort_if_active && guard_of(context, vm).is_none() {
         return Err(Error::Refused(format!(
             "`abort-if-active` of {vm}: it holds no member of a pair that this run was handed"
+        )));
+    }
+    // It is standby only if it is standby for everything that it carries, and one pair is watched.
+    let members: Vec<_> =
+        members_in(context, vm).map(|(pair, server)| format!("{server} of {pair}")).collect();
+    if options.abort_if_active && members.len() > 1 {
+        return Err(Error::Refused(format!(
+            "{vm} holds several members ({}): what one of them serves would be paused with the others \
+             (hint: give each a VM of its own)",
+            members.join(", ")
         )));
     }
     Ok(())

@@ -4,6 +4,7 @@
 use super::{
     bearing::{self, When},
     call::Lane,
+    guarding,
     migrating::{Whereabouts, request, whereabouts},
 };
 use crate::{
@@ -31,6 +32,9 @@ pub async fn preflight(
         }
         Err(error) => return Ok(Err(error)),
     };
+    if let Err(error) = guarding::check(context, vm, options) {
+        return Ok(Err(error));
+    }
     let mut request = request(vm, uuid, source.clone(), destination, options);
     request.options.beside = context.promised(destination, vm);
     let guarded = options.abort_if_active;

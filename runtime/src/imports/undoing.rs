@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, call::Lane, pairs};
+use super::{Context, call::Lane, guarding::members_in, pairs};
 use crate::{
     engine::bindings::{
         hypervisor::MigrateOptions,
@@ -14,17 +14,6 @@ use crate::{
 
 /// Each VM that an undo may move, and where it came from.
 pub type Homes = BTreeMap<VmName, MachineName>;
-
-/// Members in a VM, whoever was handed to this run.
-fn members_in<'a>(
-    context: &'a Context,
-    vm: &'a VmName,
-) -> impl Iterator<Item = (&'a PairName, &'a ServerName)> {
-    let servers = &context.inventory.servers;
-    let in_it = move |server: &&ServerName| servers.get(*server).is_some_and(|s| s.vm == *vm);
-    let pairs = context.inventory.pairs.iter();
-    pairs.flat_map(move |(name, pair)| pair.members.iter().filter(in_it).map(move |server| (name, server)))
-}
 
 /// Whether a migration may be asked for; anything may where nothing is undone.
 ///

@@ -130,7 +130,7 @@ impl Store for MemoryStore {
 
     async fn free(&self, id: &RunId) -> Result<()> {
         let mut inner = self.inner();
-        if !inner.runs.contains_key(id) {
+        if !inner.runs.get(id).is_some_and(|(row, _)| row.state.is_open()) {
             inner.locks.retain(|_, run| run != id);
         }
         Ok(())

@@ -354,7 +354,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// that the runner is dead.
     async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64>;
 
-    /// Free the locks of a run that is not in the store any more; one that is keeps them.
+    /// Free the locks of a run that is over, or not in the store any more; an open one keeps them.
     async fn free(&self, id: &RunId) -> Result<()>;
 
     /// Keep a text that many runs may refer to by its SHA-256. A repeat does nothing.

@@ -235,7 +235,8 @@ fn refused(tx: &Connection, id: &RunId) -> rusqlite::Result<StoreError> {
 
 fn free(tx: &Connection, id: &RunId) -> rusqlite::Result<Result<()>> {
     tx.execute(
-        "DELETE FROM lock WHERE run_id = ?1 AND NOT EXISTS (SELECT 1 FROM run WHERE run_id = ?1)",
+        "DELETE FROM lock WHERE run_id = ?1 AND NOT EXISTS \
+         (SELECT 1 FROM run WHERE run_id = ?1 AND state IN ('running', 'waiting', 'paused'))",
         [id.as_str()],
     )?;
     Ok(Ok(()))
