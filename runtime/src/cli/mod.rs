@@ -30,7 +30,6 @@ mod trust;
 use std::{
     io::{IsTerminal, Write},
     path::PathBuf,
-    process::ExitCode,
     sync::Arc,
 };
 
@@ -163,7 +162,7 @@ impl From<crate::providers::ProviderError> for Failure {
 }
 
 /// The program.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     let cli = Cli::parse();
     logging(cli.global.verbose);
     let outcome = match cli.verb {
@@ -196,10 +195,10 @@ pub fn main() -> ExitCode {
         Verb::Probe(verb) => verb.go(&cli.global),
     };
     match outcome {
-        Ok(code) => code.into(),
+        Ok(code) => code,
         Err(failure) => {
             report(&cli.global, &failure);
-            failure.code.into()
+            failure.code
         }
     }
 }
