@@ -108,7 +108,7 @@ impl Run {
     ) -> Result<(), Failure> {
         let folder = global.store_dir()?;
         let is_another = SimWorld::is_described(&folder.join(WORLD), inventory) == Some(false);
-        if !self.new_world && !(is_another && inventory.simulator.is_some()) {
+        if !(self.new_world || is_another && inventory.simulator.is_some()) {
             return Ok(());
         }
         if let Some((_, run)) = store.locks().await?.first() {
