@@ -6,12 +6,13 @@
 //! said may be hours old. So a role that was read before the crash is never acted upon after it.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     fmt,
     sync::Mutex,
 };
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
 use super::Function;
@@ -29,21 +30,49 @@ pub struct Nondeterministic {
     pub is: String,
 }
 
+/// What a record of a call says.
+#[derive(Debug, Deserialize)]
+pub struct Said<'a> {
+    #[serde(borrow, default)]
+    pub call: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub on: Cow<'a, str>,
+    #[serde(default)]
+    pub with: Json,
+    /// `None` in an intent and in a begin.
+    #[serde(default)]
+    pub gave: Option<Json>,
+}
+
+impl Said<'_> {
+    pub fn function(&self) -> Option<Function> {
+        Function::parse(&self.call)
+    }
+}
+
 /// What the journal has of one call.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 struct Entry {
-    /// The record that names the call: an intent, a begin, or the result of a read.
-    call: Json,
+    /// As the record has it that names the call: an intent, a begin, or the result of a read.
+    call: String,
+    on: String,
+    with: Json,
     intent: bool,
     gave: Option<Json>,
     served: bool,
+}
+
+impl Entry {
+    fn is(&self, function: Function) -> bool {
+        self.call == function.name()
+    }
 }
 
 /// The calls of one lane by their numbers.
 type LaneCalls = BTreeMap<u64, Entry>;
 
 /// When a wait began, by lane and number, and what it was.
-type Timers = HashMap<(String, u64), (Json, jiff::Timestamp)>;
+type Timers = HashMap<(String, u64), (Function, Json, jiff::Timestamp)>;
 
 #[derive(Default)]
 pub struct Replay {
@@ -88,16 +117,8 @@ pub fn family(lane: &str) -> &str {
     lane.split(['.', '/']).next().unwrap_or(lane)
 }
 
-fn function(body: &Json) -> Option<Function> {
-    Function::parse(body.get("call")?.as_str()?)
-}
-
-fn is_timer(body: &Json) -> bool {
-    matches!(function(body), Some(Function::TimeSleep | Function::RunWaitAny))
-}
-
-fn binds(kind: Kind, body: &Json) -> bool {
-    let Some(function) = function(body) else { return false };
+fn binds(kind: Kind, said: &Said<'_>) -> bool {
+    let Some(function) = said.function() else { return false };
     // That a switchover was announced changes nothing yet: what its driver sends has intents of its
     // own. So one that had not begun is not begun on old looks; the procedure decides anew.
     if function == Function::PairSwitchover {
@@ -115,7 +136,13 @@ fn binds(kind: Kind, body: &Json) -> bool {
 #[derive(Debug)]
 pub struct Line<'a> {
     pub record: &'a Record,
-    pub body: Json,
+    pub said: Said<'a>,
+}
+
+/// What the record of a resumption says of what was served in it.
+#[derive(Deserialize)]
+struct Resumed {
+    kept: BTreeMap<String, u64>,
 }
 
 /// The calls of a run, without those that were made again after a crash; `each` is told of all.
@@ -130,14 +157,12 @@ pub fn standing<'a>(
     for record in records {
         match record.kind {
             Kind::Intent | Kind::Result | Kind::Begin | Kind::End => {
-                let line = Line { record, body: parse(record)? };
+                let line = Line { record, said: parse(record)? };
                 each(&line);
                 lines.push(line);
             }
             Kind::Resume => {
-                let kept: BTreeMap<String, u64> =
-                    serde_json::from_value(parse(record)?.get("kept").cloned().unwrap_or_default())
-                        .map_err(|e| corrupt(record, &e))?;
+                let Resumed { kept } = parse(record)?;
                 lines.retain(|line| {
                     line.record.seq <= kept.get(family(&line.record.lane)).copied().unwrap_or(0)
                 });
@@ -156,27 +181,34 @@ impl Replay {
     pub fn new(records: &[Record]) -> Result<Self, StoreError> {
         let mut timers = Timers::new();
         let mut lines = standing(records, |line| {
-            if line.record.kind == Kind::Begin && is_timer(&line.body) {
+            let timer =
+                line.said.function().filter(|f| matches!(f, Function::TimeSleep | Function::RunWaitAny));
+            if let (Kind::Begin, Some(function)) = (line.record.kind, timer) {
                 let key = (line.record.lane.clone(), line.record.n);
-                timers.insert(key, (line.body.clone(), line.record.at));
+                timers.insert(key, (function, line.said.with.clone(), line.record.at));
             }
         })?;
-        let mut kept = BTreeMap::new();
-        for line in lines.iter().filter(|line| binds(line.record.kind, &line.body)) {
+        let mut kept: BTreeMap<String, u64> = BTreeMap::new();
+        for line in lines.iter().filter(|line| binds(line.record.kind, &line.said)) {
             kept.insert(family(&line.record.lane).to_owned(), line.record.seq);
         }
         lines.retain(|line| line.record.seq <= kept.get(family(&line.record.lane)).copied().unwrap_or(0));
         let mut replay = Self { kept, timers, ..Self::default() };
         let mut lanes: HashMap<String, LaneCalls> = HashMap::new();
-        for Line { record, mut body } in lines {
-            let calls = lanes.entry(record.lane.clone()).or_default();
-            let gave = body.get_mut("gave").map(Json::take);
+        for Line { record, said } in lines {
+            if !lanes.contains_key(&record.lane) {
+                lanes.insert(record.lane.clone(), LaneCalls::new());
+            }
+            let Some(calls) = lanes.get_mut(&record.lane) else { continue };
+            let gave = said.gave;
             match (record.kind, calls.get_mut(&record.n)) {
                 (Kind::Result | Kind::End, Some(entry)) if entry.gave.is_none() => entry.gave = gave,
                 (kind, _) => {
                     let intent = kind == Kind::Intent;
                     replay.effects += u64::from(intent);
-                    calls.insert(record.n, Entry { call: body, intent, gave, served: false });
+                    let (call, on) = (said.call.into_owned(), said.on.into_owned());
+                    let entry = Entry { call, on, with: said.with, intent, gave, served: false };
+                    calls.insert(record.n, entry);
                 }
             }
         }
@@ -214,19 +246,14 @@ impl Replay {
         let Some(entry) = lanes.get_mut(lane).and_then(|calls| calls.get_mut(&n)) else {
             return Ok(Known::Nothing);
         };
-        let call = &entry.call;
-        let same = call.get("call").and_then(Json::as_str) == Some(function.name())
-            && call.get("on").and_then(Json::as_str) == Some(on)
-            && call.get("with").unwrap_or(&Json::Null) == with;
-        if !same {
+        if !entry.is(function) || entry.on != on || entry.with != *with {
             let shown = |call: &str, on: &str, with: &Json| {
                 crate::report::clip(&format!("{call}({on}, {with})"), 300)
             };
-            let text = |key: &str| call.get(key).and_then(Json::as_str).unwrap_or_default();
             return Err(Nondeterministic {
                 lane: lane.to_owned(),
                 n,
-                was: shown(text("call"), text("on"), call.get("with").unwrap_or(&Json::Null)),
+                was: shown(&entry.call, &entry.on, &entry.with),
                 is: shown(function.name(), on, with),
             });
         }
@@ -240,18 +267,14 @@ impl Replay {
     /// When a wait began that is to be gone on with. It need not be among what is served: the reads
     /// before it are made again, and lead to it again.
     pub fn timer(&self, lane: &str, n: u64, function: Function, with: &Json) -> Option<jiff::Timestamp> {
-        let (call, began) = self.timers.get(&(lane.to_owned(), n))?;
-        let same = call.get("call").and_then(Json::as_str) == Some(function.name())
-            && call.get("with").unwrap_or(&Json::Null) == with;
-        same.then_some(*began)
+        let (known, of, began) = self.timers.get(&(lane.to_owned(), n))?;
+        (*known == function && of == with).then_some(*began)
     }
 
     /// What a call of `function` gave in this lane, wherever it stands.
     pub fn known<T: DeserializeOwned>(&self, lane: &str, function: Function) -> Option<T> {
         let lanes = self.lanes();
-        let found = lanes.get(lane)?.values().find(|entry| {
-            entry.call.get("call").and_then(Json::as_str) == Some(function.name()) && entry.gave.is_some()
-        })?;
+        let found = lanes.get(lane)?.values().find(|entry| entry.is(function) && entry.gave.is_some())?;
         serde_json::from_value(found.gave.clone()?).ok()
     }
 
@@ -271,21 +294,19 @@ impl Replay {
     pub fn left_over(&self, lane: &str) -> Option<(u64, String)> {
         let lanes = self.lanes();
         let (n, entry) = lanes.get(lane)?.iter().find(|(_, entry)| !entry.served)?;
-        Some((*n, entry.call.get("call").and_then(Json::as_str).unwrap_or_default().to_owned()))
+        Some((*n, entry.call.clone()))
     }
 
     /// Commands whose intents are there and whose answers are not: they may have happened.
     pub fn open_commands(&self) -> Vec<String> {
         let lanes = self.lanes();
-        let text = |entry: &Entry, key: &str| {
-            entry.call.get(key).and_then(Json::as_str).unwrap_or_default().to_owned()
-        };
         let entries = lanes.values().flat_map(LaneCalls::values);
         let open = entries.filter(|entry| {
-            let once = function(&entry.call).is_some_and(|function| function.class() == super::Class::Once);
+            let once =
+                Function::parse(&entry.call).is_some_and(|function| function.class() == super::Class::Once);
             entry.intent && entry.gave.is_none() && once
         });
-        open.map(|entry| format!("{} on {}", text(entry, "call"), text(entry, "on"))).collect()
+        open.map(|entry| format!("{} on {}", entry.call, entry.on)).collect()
     }
 
     /// Copies that may be under way still.
@@ -294,20 +315,17 @@ impl Replay {
         let mut open = Vec::new();
         for (lane, calls) in lanes.iter() {
             for (n, entry) in calls {
-                let migrate = entry.intent
-                    && entry.call.get("call").and_then(Json::as_str) == Some(Function::VmMigrate.name());
+                let migrate = entry.intent && entry.is(Function::VmMigrate);
                 let refused = entry.gave.as_ref().is_some_and(|gave| gave.get("Err").is_some());
-                let over = lanes.get(&format!("{lane}.{n}/1:{}", super::COPY_LANE)).is_some_and(|side| {
-                    side.values().any(|e| {
-                        e.call.get("call").and_then(Json::as_str) == Some(Function::MigrationEnded.name())
-                    })
-                });
+                let over = lanes
+                    .get(&format!("{lane}.{n}/1:{}", super::COPY_LANE))
+                    .is_some_and(|side| side.values().any(|e| e.is(Function::MigrationEnded)));
                 if migrate && !refused && !over {
                     open.push(OpenCopy {
                         lane: lane.clone(),
                         n: *n,
-                        vm: entry.call.get("on").and_then(Json::as_str).unwrap_or_default().to_owned(),
-                        with: entry.call.get("with").cloned().unwrap_or_default(),
+                        vm: entry.on.clone(),
+                        with: entry.with.clone(),
                         gave: entry.gave.clone(),
                     });
                 }
@@ -321,7 +339,7 @@ fn corrupt(record: &Record, error: &dyn fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("record {}: {error}", record.seq))
 }
 
-fn parse(record: &Record) -> Result<Json, StoreError> {
+fn parse<'a, T: Deserialize<'a>>(record: &'a Record) -> Result<T, StoreError> {
     serde_json::from_str(&record.body).map_err(|e| corrupt(record, &e))
 }
 

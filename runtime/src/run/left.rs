@@ -47,10 +47,6 @@ fn attempt_of(lane: &str, step: &str) -> Option<u32> {
     }
 }
 
-fn text<'a>(body: &'a Json, key: &str) -> &'a str {
-    body.get(key).and_then(Json::as_str).unwrap_or_default()
-}
-
 /// The error in what a call gave, when it leaves open what has happened.
 fn is_unknown(gave: &Json) -> bool {
     let error = gave.get("Err").and_then(Json::as_object);
@@ -70,13 +66,13 @@ impl Left {
         let mut switchovers: BTreeMap<String, String> = BTreeMap::new();
         let lines = standing(records, |_| ())?;
         let so_far = |line: &&Line<'_>| attempt_of(&line.record.lane, step).is_some_and(|n| n <= attempt);
-        for Line { record, body } in lines.iter().filter(so_far) {
-            let Some(function) = Function::parse(text(body, "call")) else { continue };
-            let (key, on) = ((record.lane.as_str(), record.n), text(body, "on"));
-            let gave = body.get("gave");
+        for Line { record, said } in lines.iter().filter(so_far) {
+            let Some(function) = said.function() else { continue };
+            let (key, on) = ((record.lane.as_str(), record.n), said.on.as_ref());
+            let gave = said.gave.as_ref();
             match (function, record.kind) {
                 (Function::VmMigrate, Kind::Intent) => {
-                    let destination = body.pointer("/with/0").and_then(Json::as_str).unwrap_or_default();
+                    let destination = said.with.get(0).and_then(Json::as_str).unwrap_or_default();
                     let destination = MachineName::new(destination);
                     order.push(key);
                     copies.insert(key, Copy { vm: VmName::new(on), destination, gave: None, end: None });
@@ -114,7 +110,7 @@ impl Left {
                         && gave.is_some_and(|gave| gave.get("Ok") == Some(&Json::Bool(false)));
                 }
                 (Function::RunPointOfNoReturn, Kind::Result) => {
-                    left.past.get_or_insert_with(|| text(body, "with").to_owned());
+                    left.past.get_or_insert_with(|| said.with.as_str().unwrap_or_default().to_owned());
                 }
                 _ => {}
             }
