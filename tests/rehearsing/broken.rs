@@ -203,7 +203,7 @@ impl Store for Shelf {
         self.inner.create(id, workflow, locks, over).await
     }
 
-    async fn append(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> store::Result<()> {
+    async fn append(&self, id: &RunId, epoch: u64, records: Arc<[Record]>) -> store::Result<()> {
         self.inner.append(id, epoch, records).await
     }
 

@@ -119,11 +119,12 @@ async fn run(
         Some(_) => login.execute(server, &command).await?,
         None => login.run(server, &command).await?,
     };
-    Ok(Output {
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    Ok(Output { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) })
+}
+
+/// Mostly it is UTF-8, and taken as it is.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Run a command of a procedure, if the inventory allows it on this server.

@@ -116,12 +116,12 @@ impl Journal {
     pub async fn commit(&self) -> Result<()> {
         let _turn = self.committing.lock().await;
         self.die_if_dead().await;
-        let records = self.take();
+        let records: Arc<[Record]> = self.take().into();
         let Some(last) = records.last().map(|record| record.seq) else { return Ok(()) };
         let written = self.store.append(&self.run, self.epoch, records.clone()).await;
         self.committed(last).await;
         if let Err(StoreError::Unusable { .. }) = &written {
-            self.put_back(records);
+            self.put_back(records.to_vec());
         }
         written
     }
@@ -243,8 +243,12 @@ fn link(before: &[u8; 32], seq: u64, lane: &str, n: u64, kind: Kind, body: &str)
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    bytes.iter().flat_map(digits).map(char::from).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
@@ -327,7 +331,7 @@ mod tests {
         async fn create(&self, id: &RunId, w: &str, locks: &[String], over: &[RunId]) -> Result<()> {
             self.store.create(id, w, locks, over).await
         }
-        async fn append(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<()> {
+        async fn append(&self, id: &RunId, epoch: u64, records: Arc<[Record]>) -> Result<()> {
             if self.full.load(std::sync::atomic::Ordering::Relaxed) {
                 return Err(StoreError::Unusable { place: "here".into(), reason: "it is full".into() });
             }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use async_trait::async_trait;
@@ -17,7 +17,8 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Inner {
-    runs: BTreeMap<RunId, (RunRow, Vec<Record>)>,
+    /// A journal is a list of what was appended together.
+    runs: BTreeMap<RunId, (RunRow, Vec<Arc<[Record]>>)>,
     locks: BTreeMap<String, RunId>,
     texts: BTreeMap<String, String>,
 }
@@ -29,14 +30,14 @@ impl MemoryStore {
 }
 
 impl Inner {
-    fn append(&mut self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<()> {
+    fn append(&mut self, id: &RunId, epoch: u64, records: Arc<[Record]>) -> Result<()> {
         let (row, journal) = self.runs.get_mut(id).ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
         let follows = records.iter().zip(row.head + 1..).all(|(r, seq)| r.seq == seq);
         if row.epoch != epoch || row.state != RunState::Running || !follows {
             return Err(StoreError::Fenced(id.clone()));
         }
         row.head += records.len() as u64;
-        journal.extend(records);
+        journal.push(records);
         Ok(())
     }
 }
@@ -77,7 +78,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn append(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<()> {
+    async fn append(&self, id: &RunId, epoch: u64, records: Arc<[Record]>) -> Result<()> {
         self.inner().append(id, epoch, records)
     }
 
@@ -90,7 +91,7 @@ impl Store for MemoryStore {
         message: &str,
     ) -> Result<()> {
         let mut inner = self.inner();
-        inner.append(id, epoch, records)?;
+        inner.append(id, epoch, records.into())?;
         if let Some((row, _)) = inner.runs.get_mut(id) {
             row.state = state;
             row.ended = Some(Timestamp::now());
@@ -102,7 +103,7 @@ impl Store for MemoryStore {
 
     async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> Result<()> {
         let mut inner = self.inner();
-        inner.append(id, epoch, records)?;
+        inner.append(id, epoch, records.into())?;
         if let Some((row, _)) = inner.runs.get_mut(id) {
             row.state = rest.state;
             row.message = Some(rest.message.clone());
@@ -124,7 +125,7 @@ impl Store for MemoryStore {
         (row.parked, row.wake) = (None, None);
         row.epoch += 1;
         row.head += records.len() as u64;
-        journal.extend(records);
+        journal.push(records.into());
         Ok(row.epoch)
     }
 
@@ -165,7 +166,8 @@ impl Store for MemoryStore {
     async fn journal(&self, id: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
         let inner = self.inner();
         let (_, journal) = inner.runs.get(id).ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
-        Ok(journal.iter().filter(|r| r.seq > after).take(limit as usize).cloned().collect())
+        let records = journal.iter().flat_map(|together| together.iter());
+        Ok(records.filter(|r| r.seq > after).take(limit as usize).cloned().collect())
     }
 
     async fn locks(&self) -> Result<Vec<(String, RunId)>> {

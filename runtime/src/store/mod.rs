@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -332,7 +332,8 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Append records; their `seq` go on from the head. `Fenced` when the epoch or the head
     /// is not the store's, `Removed` when the run is not in it any more: nothing was written then.
-    async fn append(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<()>;
+    /// They are shared, so that the caller can write them again when the store could not.
+    async fn append(&self, id: &RunId, epoch: u64, records: Arc<[Record]>) -> Result<()>;
 
     /// Append the last records, set how it ended, free its locks: in one step.
     async fn finish(

@@ -282,7 +282,7 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn append(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<()> {
+    async fn append(&self, id: &RunId, epoch: u64, records: Arc<[Record]>) -> Result<()> {
         self.write(Write::Append { id: id.clone(), epoch, records, end: None }).await
     }
 
@@ -295,12 +295,12 @@ impl Store for SqliteStore {
         message: &str,
     ) -> Result<()> {
         let end = Some(Leaves::Over(state, message.to_owned()));
-        self.write(Write::Append { id: id.clone(), epoch, records, end }).await
+        self.write(Write::Append { id: id.clone(), epoch, records: records.into(), end }).await
     }
 
     async fn park(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> Result<()> {
         let end = Some(Leaves::Resting(rest.clone()));
-        self.write(Write::Append { id: id.clone(), epoch, records, end }).await
+        self.write(Write::Append { id: id.clone(), epoch, records: records.into(), end }).await
     }
 
     async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64> {

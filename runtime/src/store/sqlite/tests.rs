@@ -31,7 +31,7 @@ async fn commits_do_not_make_the_log_of_a_run_longer() {
     let grown = length();
     assert!(grown > u64::from(LOG_BYTES) * 9 / 10, "{grown} bytes");
     for seq in 1..=300 {
-        store.append(&run, 1, vec![record(seq)]).await.expect("appended");
+        store.append(&run, 1, [record(seq)].into()).await.expect("appended");
     }
     assert!(length() <= grown + 200_000, "{} bytes", length());
     // What was taken back to make room must not be seen.
@@ -63,7 +63,7 @@ async fn a_run_that_is_refused_leaves_no_trace() {
     taken.expect("created");
     let holders = store.holders(&locks(&["a", "b"])).await.expect("read");
     assert_eq!(holders, [("a".to_owned(), late.clone()), ("b".to_owned(), late)]);
-    let fenced = store.append(&dead, 1, vec![record(1)]).await;
+    let fenced = store.append(&dead, 1, [record(1)].into()).await;
     assert!(matches!(fenced, Err(StoreError::Fenced(run)) if run == dead));
     assert_eq!(store.journal(&dead, 0, 10).await.expect("read").len(), 0);
 }
@@ -99,7 +99,7 @@ async fn a_run_that_is_left_to_wait_keeps_its_locks_and_its_time() {
     let before = parked.checked_sub(Duration::from_secs(60)).expect("a time");
     assert!(row.is_due(before), "a clock that jumped back keeps nobody waiting");
     assert_eq!(store.locks().await.expect("read").len(), 1);
-    assert!(store.append(&run, 1, vec![record(2)]).await.is_err(), "nobody works on it");
+    assert!(store.append(&run, 1, [record(2)].into()).await.is_err(), "nobody works on it");
     assert_eq!(store.reopen(&run, 1, Vec::new()).await.expect("reopened"), 2);
     let row = store.run(&run).await.expect("read").expect("a run");
     assert_eq!((row.state, row.wake, row.parked), (RunState::Running, None, None));

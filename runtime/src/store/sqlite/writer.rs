@@ -3,6 +3,7 @@
 use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -23,7 +24,7 @@ pub(super) enum Leaves {
 /// One request to the writer.
 pub(super) enum Write {
     Create { id: RunId, workflow: String, locks: Vec<String>, take_over: Vec<RunId> },
-    Append { id: RunId, epoch: u64, records: Vec<Record>, end: Option<Leaves> },
+    Append { id: RunId, epoch: u64, records: Arc<[Record]>, end: Option<Leaves> },
     Reopen { id: RunId, epoch: u64, records: Vec<Record> },
     Keep { digest: String, text: String },
     Free { id: RunId },
