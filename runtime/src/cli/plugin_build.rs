@@ -24,6 +24,10 @@ use crate::engine::encode::{EncodeError, encode};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
+/// A plugin's stack: a quarter of what rustc would give it, since each instance's memory has to be
+/// cleaned after use. A deeper recursion ends as the limit of memory does, in a trap.
+const STACK: &str = "-Clink-arg=-zstack-size=262144";
+
 /// Fetches the target's standard library where the toolchain lacks it, and prints the environment
 /// that cargo needs. Carried in the binary, so that an installed runner builds plugins too.
 const WASM_STD: &str = include_str!("../../../plugins/wasm-std.sh");
@@ -268,12 +272,12 @@ fn cargo(dir: &Path, environment: &BTreeMap<String, String>) -> Command {
     command
 }
 
-/// Panic messages name source files: without this a plugin's bytes would depend on where its
+/// Panic messages name source files: without the prefixes a plugin's bytes would depend on where its
 /// source and cargo's registry lie, and tell it to whoever gets the plugin.
 fn flags(workspace: &Path) -> String {
     let cargo_home =
         env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
-    let mut flags = vec![format!("--remap-path-prefix={}=/plugin", workspace.display())];
+    let mut flags = vec![format!("--remap-path-prefix={}=/plugin", workspace.display()), STACK.to_owned()];
     if let Some(home) = cargo_home {
         flags.push(format!("--remap-path-prefix={}=/registry", home.join("registry/src").display()));
         flags.push(format!("--remap-path-prefix={}=/git", home.join("git/checkouts").display()));
