@@ -11,7 +11,7 @@ use super::{
     access::{read_service, read_ssh, read_uri},
     check,
     pair::read_pair,
-    policy::read_policies,
+    policy::{read_bandwidth, read_pauses, read_policies},
     simulator::read_simulator,
 };
 use crate::{
@@ -250,31 +250,8 @@ fn read_vm(reader: &mut Reader, entry: &Entry) -> Option<Vm> {
     let mut fields = reader.fields(&entry.value, format!("vm `{}`", entry.key), &entry.key_place)?;
     let domain = fields.get("domain").map(|node| reader.text(node, "domain").map(str::to_owned));
     let uuid = fields.get("uuid").map(|node| read_uuid(reader, node));
-    let pause = fields.get("max-pause").map(|node| read_pause(reader, node, "max-pause"));
-    let limit = fields.get("max-pause-limit").map(|node| {
-        let limit = read_pause(reader, node, "max-pause-limit")?;
-        if pause.flatten().is_some_and(|pause| limit < pause) {
-            reader.fail(
-                &node.place,
-                "the max-pause-limit is less than the max-pause",
-                "it is how far the pause may be raised for a copy that does not converge",
-            );
-            return None;
-        }
-        Some(limit)
-    });
-    let bandwidth = fields.get("bandwidth").map(|node| {
-        let rate = reader.rate(node, "bandwidth")?;
-        if rate == 0 {
-            reader.fail(
-                &node.place,
-                "a bandwidth of 0 would never copy anything",
-                "write for example 100MiB/s, or remove the line for no limit",
-            );
-            return None;
-        }
-        Some(rate)
-    });
+    let pauses = read_pauses(reader, &mut fields);
+    let bandwidth = read_bandwidth(reader, &mut fields);
     let migration = fields.entry("migration").map(|entry| read_policies(reader, entry));
     fields.finish(reader);
     if let Some(domain) = domain {
@@ -283,25 +260,10 @@ fn read_vm(reader: &mut Reader, entry: &Entry) -> Option<Vm> {
     if let Some(uuid) = uuid {
         vm.uuid = Some(uuid?);
     }
-    vm.max_pause = pause.map_or(Some(None), |pause| pause.map(Some))?;
-    vm.max_pause_limit = limit.map_or(Some(None), |limit| limit.map(Some))?;
+    (vm.max_pause, vm.max_pause_limit) = pauses?;
     vm.migration = migration.map_or(Some(Policies::default()), |policies| policies)?;
-    vm.bandwidth = bandwidth.map_or(Some(None), |rate| rate.map(Some))?;
+    vm.bandwidth = bandwidth?;
     Some(vm)
-}
-
-pub(super) fn read_pause(reader: &mut Reader, node: &Node, what: &str) -> Option<std::time::Duration> {
-    let pause = reader.duration(node, what)?;
-    // libvirt counts it in whole milliseconds, and 0 would never converge.
-    if pause.as_millis() == 0 {
-        reader.fail(
-            &node.place,
-            format!("a {what} below 1ms cannot be kept"),
-            "write for example 300ms, or remove the line for the hypervisor's own",
-        );
-        return None;
-    }
-    Some(pause)
 }
 
 fn read_uuid(reader: &mut Reader, node: &Node) -> Option<String> {

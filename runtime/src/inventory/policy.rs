@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use super::{Inventory, load::read_pause};
+use super::Inventory;
 use crate::{
     model::{PairName, Role, VmName},
-    yaml::{Entry, Fields, Reader},
+    yaml::{Entry, Fields, Node, Reader},
 };
 
 /// What a copy may do while its member has one role; what is `None` is as elsewhere or by default.
@@ -106,27 +106,8 @@ pub(super) fn read_policies(reader: &mut Reader, entry: &Entry) -> Option<Polici
 fn read_policy(reader: &mut Reader, entry: &Entry, active: bool) -> Option<Policy> {
     let what = format!("migration of the {}", entry.key);
     let mut fields = reader.fields(&entry.value, what, &entry.key_place)?;
-    let pause = fields.get("max-pause").map(|node| read_pause(reader, node, "max-pause"));
-    let limit = fields.get("max-pause-limit").map(|node| {
-        let limit = read_pause(reader, node, "max-pause-limit")?;
-        if pause.flatten().is_some_and(|pause| limit < pause) {
-            reader.fail(
-                &node.place,
-                "the max-pause-limit is less than the max-pause",
-                "it is how far the pause may be raised for a copy that does not converge",
-            );
-            return None;
-        }
-        Some(limit)
-    });
-    let bandwidth = fields.get("bandwidth").map(|node| {
-        let rate = reader.rate(node, "bandwidth")?;
-        if rate == 0 {
-            let hint = "write for example 100MiB/s, or remove the line for no limit";
-            reader.fail(&node.place, "a bandwidth of 0 would never copy anything", hint);
-        }
-        (rate > 0).then_some(rate)
-    });
+    let pauses = read_pauses(reader, &mut fields);
+    let bandwidth = read_bandwidth(reader, &mut fields);
     let timeout = fields.get("timeout").map(|node| {
         let timeout = reader.duration(node, "timeout")?;
         if timeout.is_zero() {
@@ -145,14 +126,63 @@ fn read_policy(reader: &mut Reader, entry: &Entry, active: bool) -> Option<Polic
         );
     }
     fields.finish(reader);
+    let (max_pause, max_pause_limit) = pauses?;
     Some(Policy {
-        max_pause: pause.map_or(Some(None), |pause| pause.map(Some))?,
-        max_pause_limit: limit.map_or(Some(None), |limit| limit.map(Some))?,
-        bandwidth: bandwidth.map_or(Some(None), |rate| rate.map(Some))?,
+        max_pause,
+        max_pause_limit,
+        bandwidth: bandwidth?,
         timeout: timeout.map_or(Some(None), |timeout| timeout.map(Some))?,
         auto_converge: auto_converge?,
         cold: cold?,
     })
+}
+
+/// `max-pause` and `max-pause-limit`, of a VM as of a role. The outer `None`: something is wrong.
+pub(super) fn read_pauses(
+    reader: &mut Reader,
+    fields: &mut Fields<'_>,
+) -> Option<(Option<Duration>, Option<Duration>)> {
+    let pause = fields.get("max-pause").map(|node| read_pause(reader, node, "max-pause"));
+    let limit = fields.get("max-pause-limit").map(|node| {
+        let limit = read_pause(reader, node, "max-pause-limit")?;
+        if pause.flatten().is_some_and(|pause| limit < pause) {
+            reader.fail(
+                &node.place,
+                "the max-pause-limit is less than the max-pause",
+                "it is how far the pause may be raised for a copy that does not converge",
+            );
+            return None;
+        }
+        Some(limit)
+    });
+    let pause = pause.map_or(Some(None), |pause| pause.map(Some))?;
+    Some((pause, limit.map_or(Some(None), |limit| limit.map(Some))?))
+}
+
+fn read_pause(reader: &mut Reader, node: &Node, what: &str) -> Option<Duration> {
+    let pause = reader.duration(node, what)?;
+    // libvirt counts it in whole milliseconds, and 0 would never converge.
+    if pause.as_millis() == 0 {
+        reader.fail(
+            &node.place,
+            format!("a {what} below 1ms cannot be kept"),
+            "write for example 300ms, or remove the line for the hypervisor's own",
+        );
+        return None;
+    }
+    Some(pause)
+}
+
+/// `bandwidth`, of a VM as of a role. The outer `None`: something is wrong with it.
+pub(super) fn read_bandwidth(reader: &mut Reader, fields: &mut Fields<'_>) -> Option<Option<u64>> {
+    let Some(node) = fields.get("bandwidth") else { return Some(None) };
+    let rate = reader.rate(node, "bandwidth")?;
+    if rate == 0 {
+        let hint = "write for example 100MiB/s, or remove the line for no limit";
+        reader.fail(&node.place, "a bandwidth of 0 would never copy anything", hint);
+        return None;
+    }
+    Some(Some(rate))
 }
 
 /// What is only ever done to a standby. The outer `None`: something is wrong with it.
