@@ -48,7 +48,7 @@ pub(super) async fn go(
 ) -> Outcome {
     let (workflow, inventory, lines) = tokio::task::block_in_place(|| {
         let text = read(file)?;
-        let lines = inputs_of_each(&text, file, &of.input, &workflow, &inventory)?;
+        let lines = inputs_of_each(&text, file, &of.subject.input, &workflow, &inventory)?;
         Ok::<_, Failure>((workflow, inventory, lines))
     })?;
     let store = global.open_store()?;

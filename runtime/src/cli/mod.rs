@@ -43,6 +43,7 @@ use crate::{
     run as runs,
     store::{RunRow, RunState, SqliteStore, Store},
     ui::ColorChoice,
+    workflow::{self, Workflow},
 };
 
 /// Refused before anything was touched.
@@ -367,6 +368,25 @@ impl InventoryArgs {
                 .into());
         }
         Ok(inventory::load(&self.inventory)?)
+    }
+}
+
+/// What is planned, and what is run.
+#[derive(Debug, Args)]
+pub struct Subject {
+    /// The workflow
+    workflow: PathBuf,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// A value for one of the workflow's inputs
+    #[arg(short, long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
+    input: Vec<(String, String)>,
+}
+
+impl Subject {
+    fn load(&self) -> Result<(Workflow, Arc<Inventory>), Failure> {
+        let workflow = workflow::load(&self.workflow)?;
+        Ok((workflow, Arc::new(self.inventory.load()?)))
     }
 }
 

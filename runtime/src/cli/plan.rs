@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::{
-    Failure, Global, InventoryArgs, Outcome, REFUSED, parse_input, print, print_json,
+    Failure, Global, Outcome, REFUSED, Subject, print, print_json,
     run::{refused, world, write_page},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     run::{self, Request},
     store::MemoryStore,
     ui::{ColorChoice, Form, Screen},
-    workflow::{self, Workflow, resolve_inputs},
+    workflow::{Workflow, resolve_inputs},
 };
 
 #[derive(Debug, Args)]
@@ -26,13 +26,8 @@ use crate::{
     after_help = "Examples:\n  leapfrog plan workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b\n  leapfrog plan workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b --html plan.html --save plan.json\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b --plan plan.json\n\nThe machines and servers are asked as in a run; nothing is changed, nothing is locked. A plan that ends in a refusal says why and exits with 2."
 )]
 pub struct Plan {
-    /// The workflow
-    workflow: PathBuf,
     #[command(flatten)]
-    inventory: InventoryArgs,
-    /// A value for one of the workflow's inputs
-    #[arg(short, long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
-    input: Vec<(String, String)>,
+    subject: Subject,
     #[command(flatten)]
     shown: Shown,
 }
@@ -63,10 +58,9 @@ impl From<PlanError> for Failure {
 
 impl Plan {
     pub async fn go(self, global: &Global) -> Outcome {
-        let workflow = workflow::load(&self.workflow)?;
-        let inventory = self.inventory.load()?;
-        let inputs = resolve_inputs(&workflow, &self.input, &inventory)?;
-        self.shown.go(global, workflow, inventory.into(), inputs).await
+        let (workflow, inventory) = self.subject.load()?;
+        let inputs = resolve_inputs(&workflow, &self.subject.input, &inventory)?;
+        self.shown.go(global, workflow, inventory, inputs).await
     }
 }
 

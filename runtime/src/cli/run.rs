@@ -11,9 +11,9 @@ use clap::Args;
 use tokio::sync::watch;
 
 use super::{
-    CANCELLED, Failure, Global, InventoryArgs, NEEDS_A_PERSON, Outcome, REFUSED, each,
+    CANCELLED, Failure, Global, NEEDS_A_PERSON, Outcome, REFUSED, Subject, each,
     many::Jobs,
-    parse_input, print,
+    print,
     shared::{How, Shared},
 };
 use crate::{
@@ -34,7 +34,7 @@ use crate::{
     run::{self, Checked, Refusal, Request},
     store::{SqliteStore, Store},
     ui::{Form, Screen},
-    workflow::{self, Workflow, resolve_inputs},
+    workflow::{Workflow, resolve_inputs},
 };
 
 #[derive(Debug, Args)]
@@ -42,13 +42,8 @@ use crate::{
     after_help = "Examples:\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b -i switch-back=true --html report.html\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i pair=sip -i destination=b --plan plan.json\n  leapfrog run workflows/pair-migration.yaml -I inventory.yaml -i destination=b --each pairs.jsonl --jobs 8\n\nCtrl-C cancels safely: copies under way are aborted and the VMs stay where they are. A second Ctrl-C leaves at once, with exit code 3."
 )]
 pub struct Run {
-    /// The workflow
-    workflow: PathBuf,
     #[command(flatten)]
-    inventory: InventoryArgs,
-    /// A value for one of the workflow's inputs
-    #[arg(short, long = "input", value_name = "NAME=VALUE", value_parser = parse_input)]
-    pub(super) input: Vec<(String, String)>,
+    pub(super) subject: Subject,
     /// Begin a run for each line of this file, side by side: a JSON object with values for inputs,
     /// as {"pair": "sip"}; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["html", "plan"])]
@@ -77,12 +72,11 @@ pub struct Run {
 
 impl Run {
     pub async fn go(self, global: &Global) -> Outcome {
-        let workflow = workflow::load(&self.workflow)?;
-        let inventory = Arc::new(self.inventory.load()?);
+        let (workflow, inventory) = self.subject.load()?;
         if let Some(file) = &self.each {
             return each::go(&self, global, workflow, inventory, file).await;
         }
-        let inputs = resolve_inputs(&workflow, &self.input, &inventory)?;
+        let inputs = resolve_inputs(&workflow, &self.subject.input, &inventory)?;
         let checked = run::check(&workflow, &inventory, &inputs, &global.registry())?;
         let plan = self.plan(&workflow, &inventory, &checked, &inputs)?;
         let store = global.open_store()?;
