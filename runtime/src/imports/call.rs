@@ -368,10 +368,26 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{imports::testing, store::Record};
+    use crate::{
+        imports::{replay::Replay, testing},
+        store::{Record, testing::record},
+    };
 
     async fn lane() -> Lane {
         Lane::new(Arc::new(testing::context(|_, _| ()).await), "step".into())
+    }
+
+    /// The step of a runner that died, and whose only record this is.
+    async fn after_a_crash(record: Record) -> Lane {
+        let replay = Replay::new(&[record]).expect("readable");
+        let context = testing::context(|_, _| ()).await.after_a_crash(replay);
+        Lane::new(Arc::new(context), "step".into())
+    }
+
+    /// It was announced on `sip-1`, and what came of it is not known.
+    async fn after_the_loss_of(call: &str, with: Json) -> Lane {
+        let body = serde_json::json!({ "call": call, "on": "sip-1", "with": with });
+        after_a_crash(record(1, "step", 1, Kind::Intent, body)).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -389,19 +405,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reply_that_was_lost_is_unknown_and_the_effect_is_not_repeated() {
-        let body = serde_json::json!({ "call": "server.execute", "on": "sip-1", "with": ["reboot"] });
-        let intent = Record {
-            seq: 1,
-            lane: "step".into(),
-            n: 1,
-            kind: Kind::Intent,
-            body: body.to_string(),
-            at: jiff::Timestamp::UNIX_EPOCH,
-            chain: String::new(),
-        };
-        let replay = super::super::replay::Replay::new(&[intent]).expect("readable");
-        let context = testing::context(|_, _| ()).await.after_a_crash(replay);
-        let lane = Lane::new(Arc::new(context), "step".into());
+        let lane = after_the_loss_of("server.execute", serde_json::json!(["reboot"])).await;
         let again = async { Ok::<_, Error>(()) };
         let gave =
             lane.call(Function::ServerExecute, "sip-1", &["reboot"], again).await.expect("the same call");
@@ -415,22 +419,9 @@ mod tests {
     async fn a_command_with_another_input_of_the_same_length_is_not_the_one_that_was_run() {
         use super::super::login::Input;
         let args = ["tee", "/etc/keepalived/switch"];
-        let body = serde_json::json!({
-            "call": "session.execute", "on": "sip-1", "with": [args, Input::of("-60\n")],
-        });
-        let intent = Record {
-            seq: 1,
-            lane: "step".into(),
-            n: 1,
-            kind: Kind::Intent,
-            body: body.to_string(),
-            at: jiff::Timestamp::UNIX_EPOCH,
-            chain: String::new(),
-        };
         for (input, same) in [("-60\n", true), ("-90\n", false)] {
-            let replay = super::super::replay::Replay::new(std::slice::from_ref(&intent)).expect("readable");
-            let context = testing::context(|_, _| ()).await.after_a_crash(replay);
-            let lane = Lane::new(Arc::new(context), "step".into());
+            let lost = serde_json::json!([args, Input::of("-60\n")]);
+            let lane = after_the_loss_of("session.execute", lost).await;
             let again = async { Ok::<_, Error>(()) };
             let with = (&args, Input::of(input));
             let gave = lane.call(Function::SessionExecute, "sip-1", &with, again).await;
@@ -449,12 +440,6 @@ mod tests {
         lane.bracket(Function::PairRoles, "sip", &(), inside).await.expect("written").expect("given");
         lane.call(Function::LogNote, "", &"x", async { Ok(()) }).await.expect("written").expect("given");
         assert_eq!(lane.beside("copy").0.name, "step.2/1:copy");
-    }
-    fn began(at: Timestamp) -> super::super::replay::Replay {
-        let body = serde_json::json!({ "call": "time.sleep", "on": "", "with": 120_000 }).to_string();
-        let lane = "step".to_owned();
-        let begin = Record { seq: 1, lane, n: 1, kind: Kind::Begin, body, at, chain: String::new() };
-        super::super::replay::Replay::new(&[begin]).expect("readable")
     }
 
     /// Sleep for two minutes; how much had passed before, or the reason why the run is left.
@@ -482,8 +467,9 @@ mod tests {
         for (ago, passed) in [(40, 40), (3600, 3600), (-3600, 0)] {
             let began_at =
                 Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(ago)).expect("in range");
-            let context = testing::context(|_, _| ()).await.after_a_crash(began(began_at));
-            let lane = Lane::new(Arc::new(context), "step".into());
+            let body = serde_json::json!({ "call": "time.sleep", "on": "", "with": 120_000 });
+            let began = record(1, "step", 1, Kind::Begin, body);
+            let lane = after_a_crash(Record { at: began_at, ..began }).await;
             let clock = lane.context().world.clock;
             let before = clock.now();
             let known = sleeps(&lane, false).await.expect("it waits here").as_secs();

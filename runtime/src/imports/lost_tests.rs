@@ -44,13 +44,7 @@ async fn after_the_lost_reply(begins: bool) -> (Arc<Context>, Result<End, Error>
     let context = Arc::new(context.await);
     let side = Lane::new(context.clone(), "copy".into());
     let (vm, to) = (VmName::from("sip-2"), MachineName::from("b"));
-    let options = MigrateOptions {
-        max_pause: None,
-        bandwidth: None,
-        timeout: None,
-        abort_if_active: false,
-        cold: false,
-    };
+    let options = testing::options(false);
     let began = start(&context, &side, &vm, &to, &options, false).await;
     let ended = match began {
         Ok((_, task)) => Ok(task.ended().await),

@@ -41,13 +41,7 @@ async fn a_copy_that_is_accepted_after_the_cancel_is_stopped() {
     let clock = context.world.clock;
 
     let (vm, to) = (VmName::from("sip-2"), MachineName::from("b"));
-    let options = MigrateOptions {
-        max_pause: None,
-        bandwidth: None,
-        timeout: None,
-        abort_if_active: false,
-        cold: false,
-    };
+    let options = testing::options(false);
     let side = Lane::new(context.clone(), "copy".into());
     let asked = start(&context, &side, &vm, &to, &options, false);
     assert!(clock.timeout(Duration::from_secs(1), asked).await.is_none(), "it is not accepted yet");

@@ -3,18 +3,7 @@
 use serde_json::json;
 
 use super::*;
-
-fn record(seq: u64, lane: &str, n: u64, kind: Kind, body: Json) -> Record {
-    Record {
-        seq,
-        lane: lane.into(),
-        n,
-        kind,
-        body: body.to_string(),
-        at: jiff::Timestamp::UNIX_EPOCH,
-        chain: String::new(),
-    }
-}
+use crate::store::testing::record;
 
 fn read(seq: u64, n: u64) -> Record {
     let body = json!({"call": "vm.placements", "on": "v", "with": null, "gave": {"Ok": [seq]}});

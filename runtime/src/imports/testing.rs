@@ -5,12 +5,18 @@ use std::{path::Path, sync::Arc};
 use super::{Context, Facts, Person};
 use crate::{
     clock::Clock,
+    engine::bindings::hypervisor::MigrateOptions,
     inventory,
     providers::{World, sim},
     report::Report,
     store::{Journal, MemoryStore, RunId, Store},
     ui::Screen,
 };
+
+/// What a procedure asks of a copy when it asks nothing special.
+pub fn options(abort_if_active: bool) -> MigrateOptions {
+    MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active, cold: false }
+}
 
 pub async fn context(change: impl FnOnce(&mut World, Clock)) -> Context {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/simulator/inventory.yaml");

@@ -87,11 +87,7 @@ pub fn no_switchover(context: &Context, pair: &PairName) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::imports::testing;
-
-    fn options(abort_if_active: bool) -> MigrateOptions {
-        MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active, cold: false }
-    }
+    use crate::imports::testing::{self, options};
 
     #[tokio::test(start_paused = true)]
     async fn an_undo_moves_nothing_but_what_its_step_has_moved_and_only_home() {

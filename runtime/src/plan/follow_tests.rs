@@ -94,20 +94,12 @@ fn a_driver_that_runs_another_command_is_stopped() {
 
 #[test]
 fn what_a_dead_runner_had_begun_is_not_expected_again() {
-    let record = |seq: u64, lane: &str, n: u64, body: Json| Record {
-        seq,
-        lane: lane.into(),
-        n,
-        kind: Kind::Intent,
-        body: body.to_string(),
-        at: Timestamp::UNIX_EPOCH,
-        chain: String::new(),
-    };
+    let intent = |seq, lane, n, body| crate::store::testing::record(seq, lane, n, Kind::Intent, body);
     let side = "move.33/4:switchover";
     let records = [
-        record(1, "move", 9, json!({"call": "vm.migrate", "on": "v2", "with": ["b"]})),
-        record(2, "move", 12, json!({"call": "pair.switchover", "on": "sip", "with": ["s1", "s2"]})),
-        record(3, side, 2, json!({"call": "session.execute", "on": "s1", "with": [["tee"], 3]})),
+        intent(1, "move", 9, json!({"call": "vm.migrate", "on": "v2", "with": ["b"]})),
+        intent(2, "move", 12, json!({"call": "pair.switchover", "on": "sip", "with": ["s1", "s2"]})),
+        intent(3, side, 2, json!({"call": "session.execute", "on": "s1", "with": [["tee"], 3]})),
     ];
     let follower = Follower::resumed(plan(), &records);
     let why = go(&Follower::resumed(plan(), &records), side, "session.execute", "s1", json!([["tee"], 3]));

@@ -161,11 +161,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn record(seq: u64, lane: &str, n: u64, kind: Kind, body: Json) -> Record {
-        let (lane, body) = (lane.to_owned(), body.to_string());
-        Record { seq, lane, n, kind, body, at: jiff::Timestamp::UNIX_EPOCH, chain: String::new() }
-    }
+    use crate::store::testing::record;
 
     fn migrate(seq: u64, lane: &str, vm: &str) -> Record {
         record(seq, lane, 1, Kind::Intent, json!({"call": "vm.migrate", "on": vm, "with": ["b", {}]}))

@@ -377,3 +377,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Which run holds which of these locks.
     async fn holders(&self, locks: &[String]) -> Result<Vec<(String, RunId)>>;
 }
+
+/// What the tests of those who read journals are made of.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Kind, Record, Timestamp};
+
+    pub fn record(seq: u64, lane: &str, n: u64, kind: Kind, body: serde_json::Value) -> Record {
+        let (lane, body) = (lane.to_owned(), body.to_string());
+        Record { seq, lane, n, kind, body, at: Timestamp::UNIX_EPOCH, chain: String::new() }
+    }
+}

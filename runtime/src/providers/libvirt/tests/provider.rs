@@ -2,27 +2,20 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use super::super::{
-    Libvirt,
-    connect::{Connections, identity},
+use super::{
+    super::{
+        Libvirt,
+        connect::{Connections, identity},
+    },
+    machine,
 };
 use crate::{
-    inventory::{ArrivingChanges, Machine, MigrationTls, Vm},
+    inventory::Vm,
     model::{MachineName, VmName, VmState},
     providers::{Hypervisor, MigrateOptions, MigrationRequest, ProviderError},
 };
 
 const UUID: &str = "6695eb01-f6a4-8304-79aa-97f2502e193f";
-
-fn machine(uri: &str) -> Machine {
-    Machine {
-        uri: uri.to_owned(),
-        peer_uri: None,
-        migrate_uri: None,
-        migration_tls: MigrationTls::Off,
-        arriving: ArrivingChanges::default(),
-    }
-}
 
 fn libvirt(uri: &str, vm: Vm) -> Libvirt {
     let machines = [
