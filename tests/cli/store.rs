@@ -107,7 +107,7 @@ fn tamper(sim: &Simulated, sql: &str) {
 fn waiting() -> (Simulated, String) {
     let sim = Simulated::pair();
     sim.move_pair(&["-i", "confirm=true"]).exits(3);
-    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().unwrap().to_owned();
+    let run = sim.newest_run();
     (sim, run)
 }
 

@@ -35,16 +35,12 @@ fn break_copy_of(sim: &Simulated, vm: &'static str) {
     sim.world(|world| async move { world.kill_copy(&vm.into()).await });
 }
 
-fn run_of(sim: &Simulated) -> String {
-    newest(sim)["id"].as_str().expect("a run").to_owned()
-}
-
 /// A pair of which `sip-2` has moved, and whose run waits for a yes to the switchover.
 fn asked_in_b(lines: &str) -> (Simulated, String) {
     let sim = Simulated::pair();
     declares(&sim, lines);
     moving(&sim, &["-i", "confirm=true"], None).exits(3).says("it waits for an answer");
-    let run = run_of(&sim);
+    let run = sim.newest_run();
     (sim, run)
 }
 
@@ -102,7 +98,7 @@ fn a_paused_run_is_not_lost_and_says_what_happens_next() {
     break_copy_of(&sim, "sip-2");
     let ran =
         moving(&sim, &[], None).exits(3).says("Paused, after").says("step move failed: sip-2 stays on a");
-    let run = run_of(&sim);
+    let run = sim.newest_run();
     ran.says(&format!("leapfrog resume {run} tries the step again"));
     sim.verb(&["list"]).exits(0).says("paused").says("step move failed");
     sim.verb(&["locks", "list"]).exits(0).says("is paused");
@@ -124,7 +120,7 @@ fn a_paused_run_can_be_ended() {
         declares(&sim, "    on-failure: pause\n");
         break_copy_of(&sim, "sip-2");
         moving(&sim, &[], None).exits(3);
-        let run = run_of(&sim);
+        let run = sim.newest_run();
         let args: &[&str] = if verb == "approve" { &["approve", &run, "--no"] } else { &["cancel", &run] };
         sim.verb(args).exits(code);
         assert_eq!((newest(&sim)["state"].as_str(), sim.effects()), (Some(state), (1, 0)));
@@ -237,10 +233,10 @@ fn retried_and_undone(at: Option<&str>) -> Simulated {
             return sim;
         }
         if runs[0]["state"] == "running" {
-            ran = sim.verb(&["resume", &run_of(&sim)]);
+            ran = sim.verb(&["resume", &sim.newest_run()]);
         }
     }
-    let run_id = run_of(&sim);
+    let run_id = sim.newest_run();
     assert_eq!(newest(&sim)["state"], "waiting", "killed at {where_}: {ran}");
     // It was over before it broke, if its runner died at just that moment.
     let broke = u64::from(!sim.snapshot().faults.kill_copies.contains("sip-2"));

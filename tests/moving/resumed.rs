@@ -12,7 +12,7 @@ fn left_in_mid_copy() -> (Simulated, String) {
     let running = sim.begin_to_move(&[]);
     running.signal("KILL");
     assert_eq!(running.wait().code, None);
-    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    let run = sim.newest_run();
     (sim, run)
 }
 
@@ -49,9 +49,9 @@ fn a_cancelled_run_of_a_dead_runner_aborts_its_copy() {
     assert!(sim.snapshot().copies.is_empty());
     let running = sim.begin_to_move(&[]);
     // A living one is told to stop.
-    let living = sim.verb(&["list", "-n", "1", "--json"]).exits(0).json()[0]["id"].to_string();
-    sim.verb(&["cancel", living.trim_matches('"'), "--abandon"]).exits(2).warns("is being worked on");
-    sim.verb(&["cancel", living.trim_matches('"')]).exits(0).says("cancelled");
+    let living = sim.newest_run();
+    sim.verb(&["cancel", &living, "--abandon"]).exits(2).warns("is being worked on");
+    sim.verb(&["cancel", &living]).exits(0).says("cancelled");
     running.wait().exits(4);
     assert_eq!(sim.counts().aborts, 2);
 }
@@ -88,8 +88,7 @@ fn a_run_goes_on_with_the_plugins_that_it_began_with() {
     moving.args(["-I", "inventory.yaml", "-i", "pair=sip", "-i", "destination=b"]);
     moving.env("LEAPFROG_KILL", "after:20");
     assert_eq!(crate::support::program::run(&mut moving).code, None);
-    let run =
-        sim.verb(&["list", "-n", "1", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    let run = sim.newest_run();
     let sequence = folder.join("pair-migration.wasm");
     std::fs::copy(folder.join("vm-migration.wasm"), &sequence).expect("copied");
     let mut with_others = sim.leapfrog();
@@ -195,10 +194,8 @@ fn a_run_waits_for_a_person_without_a_process_and_goes_on_when_there_is_an_answe
     let ran =
         sim.move_pair(&["-i", "confirm=true"]).exits(3).says("it waits for an answer: sip-1 is about to");
     assert_eq!((sim.effects(), sim.places().as_str()), ((1, 0), "sip-1 on a, sip-2 on b"), "{ran}");
-    let run = sim.verb(&["list", "--json"]).exits(0).says("waiting").json()[0]["id"]
-        .as_str()
-        .expect("one")
-        .to_owned();
+    sim.verb(&["list"]).exits(0).says("waiting");
+    let run = sim.newest_run();
     sim.verb(&["show", &run]).exits(0).says("leapfrog approve");
     // Its VMs are its own still; nobody goes on with it unasked.
     sim.move_pair(&[]).exits(2).warns("is locked by run");
@@ -214,15 +211,14 @@ fn a_run_waits_for_a_person_without_a_process_and_goes_on_when_there_is_an_answe
 fn a_no_stops_before_the_roles_swap_and_an_answer_survives_the_runner() {
     let sim = Simulated::pair();
     sim.move_pair(&["-i", "confirm=true"]).exits(3);
-    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    let run = sim.newest_run();
     sim.verb(&["approve", &run, "--no", "--later"]).exits(0).says("no");
     assert_eq!(sim.effects(), (1, 0));
     sim.verb(&["resume", "--all"]).exits(1).says("a person said no to the switchover");
     assert_eq!((sim.effects(), sim.actives().as_str()), ((1, 0), "sip-1"));
     // A waiting run can be stopped, too.
     sim.move_pair(&["-i", "confirm=true"]).exits(3);
-    let run =
-        sim.verb(&["list", "-n", "1", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    let run = sim.newest_run();
     sim.verb(&["cancel", &run]).exits(0).says("cancelled");
     assert_eq!(sim.effects(), (1, 0));
 }
@@ -232,7 +228,7 @@ fn the_way_home_is_planned_from_wherever_a_run_has_left_the_pair() {
     let sim = Simulated::pair();
     // It stops in (b).
     sim.move_pair(&["-i", "confirm=true"]).exits(3);
-    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    let run = sim.newest_run();
     sim.verb(&["back-out", &run]).exits(2).warns("is not over").warns("leapfrog cancel");
     sim.verb(&["cancel", &run]).exits(0);
     let plan = sim.verb(&["back-out", &run]).exits(0).says("move sip-2 (standby) from b to a");
@@ -240,8 +236,7 @@ fn the_way_home_is_planned_from_wherever_a_run_has_left_the_pair() {
     assert_eq!(sim.effects(), (1, 0), "it only plans");
     // From (d) it is the whole way, and what it planned can be run.
     sim.move_pair(&[]).exits(0);
-    let run =
-        sim.verb(&["list", "-n", "1", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    let run = sim.newest_run();
     let plan = sim.verb(&["back-out", &run, "--save", "home.json"]).exits(0);
     plan.says("move sip-1 (standby) from b to a")
         .says("switch pair sip over from sip-2 to sip-1")

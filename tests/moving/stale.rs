@@ -6,7 +6,7 @@ use super::*;
 fn left_at(at: &str) -> (Simulated, String) {
     let sim = Simulated::with(&Setup { speed: 20, ..Setup::default() });
     assert_eq!(sim.move_pair_and_die(&[], at).code, None);
-    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    let run = sim.newest_run();
     (sim, run)
 }
 
@@ -57,7 +57,7 @@ fn a_copy_that_ended_without_its_runner_is_in_the_report() {
 fn an_answer_that_took_long_is_acted_upon_only_where_the_pair_is_still_so() {
     let sim = Simulated::pair();
     sim.move_pair(&["-i", "confirm=true"]).exits(3);
-    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("one").to_owned();
+    let run = sim.newest_run();
     // Somebody moves the standby back meanwhile.
     sim.put("sip-2", "a");
     sim.verb(&["approve", &run]).exits(3).says("sip-2 was on b, but it runs on a now");

@@ -170,7 +170,7 @@ fn a_run_can_wait_for_the_locks_of_another_one_and_not_for_ever() {
 fn who_holds_a_lock_is_told_as_it_is() {
     let sim = Simulated::pair();
     sim.move_pair(&["-i", "confirm=true"]).exits(3);
-    let run = newest(&sim)["id"].as_str().expect("a run").to_owned();
+    let run = sim.newest_run();
     let refused = sim.move_pair(&[]).exits(2).warns("which waits for an answer").warns("leapfrog approve");
     assert!(!refused.message().contains("died"), "{refused}");
     sim.verb(&["approve", &run, "--no", "--later"]).exits(0);

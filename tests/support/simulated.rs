@@ -294,6 +294,13 @@ impl Simulated {
         running
     }
 
+    /// The name of the newest run.
+    #[track_caller]
+    pub fn newest_run(&self) -> String {
+        let runs = self.verb(&["list", "-n", "1", "--json"]).exits(0).json();
+        runs[0]["id"].as_str().expect("it has a name").to_owned()
+    }
+
     /// The newest run's journal, a JSON object a record.
     #[track_caller]
     pub fn journal(&self) -> Vec<Value> {
