@@ -20,7 +20,9 @@ use crate::{
     inventory,
     lab::Lab,
     machines::Machine,
-    process, record, runner,
+    process, record,
+    recording::Injected,
+    runner,
     traffic::Traffic,
 };
 
@@ -211,7 +213,7 @@ fn one(lab: &Lab, name: &'static str, fault: Fault) -> Result<Ended> {
 
 /// A fault as a recording tells it. What kills the runner is none of the world's, and what comes
 /// between two copies has no moment that a simulator could be told.
-fn recorded(lab: &Lab, fault: Fault) -> Option<record::Fault> {
+fn recorded(lab: &Lab, fault: Fault) -> Option<Injected> {
     let (what, on, copying) = match fault {
         Fault::Runner(_) | Fault::RunnerInMidCopy(_) => return None,
         Fault::Daemon { at_source: true, copying } => ("daemon-restarts", lab.source.name, copying),
@@ -222,7 +224,7 @@ fn recorded(lab: &Lab, fault: Fault) -> Option<record::Fault> {
         Fault::ActiveMiddleware(When::Between) | Fault::ActiveVm(When::Between) => return None,
     };
     let after_ms = u64::try_from(MID_COPY.as_millis()).unwrap_or_default();
-    Some(record::Fault { what: what.into(), on: on.into(), copying: copying.name.into(), after_ms })
+    Some(Injected { what: what.into(), on: on.into(), copying: copying.name.into(), after_ms })
 }
 
 /// Who is active while this guest is copied.

@@ -27,6 +27,8 @@ mod planning;
 mod probe;
 mod process;
 mod record;
+#[path = "../../recordings/recording.rs"]
+mod recording;
 #[path = "../../recordings/reduce.rs"]
 mod reduce;
 mod result;

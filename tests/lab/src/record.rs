@@ -9,60 +9,20 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::{
     Start, inventory,
     lab::Lab,
     process,
-    reduce::{Record, Reduced, reduce},
+    recording::{Injected, Measure, Recording, World},
+    reduce::{Record, reduce},
     runner,
 };
 
 const SOON: Duration = Duration::from_secs(20);
 /// What `guest/write-memory` writes anew all the time.
 const WRITTEN_MIB: u64 = 380;
-
-/// A fault that the lab injected, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Fault {
-    pub what: String,
-    /// The machine, VM or server that it struck.
-    pub on: String,
-    /// So long after the copy of this VM began.
-    pub copying: String,
-    pub after_ms: u64,
-}
-
-/// The measures of the lab, from which a simulator can be set up.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct World {
-    /// `a`, `b` or `c`: see `--start`.
-    start: String,
-    switch_back: bool,
-    /// MiB that a guest writes anew all the time.
-    working_set_mib: u64,
-    max_pause_ms: u64,
-    /// Bytes that each copy moved.
-    moved: Measure,
-    /// Bytes a second of a copy.
-    rate: Measure,
-    /// Milliseconds from the command to the middleware to the new role.
-    switchover_ms: Measure,
-    /// Milliseconds of a command, and of a server's first one.
-    command_ms: Measure,
-    login_ms: Measure,
-}
-
-/// The mean of what was measured.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-struct Measure {
-    mean: f64,
-    of: u32,
-}
 
 impl Measure {
     fn of(all: &[f64]) -> Self {
@@ -78,18 +38,6 @@ impl Measure {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Recording {
-    case: String,
-    /// So many runs gave the same calls and answers; times are their ranges.
-    runs: u32,
-    world: World,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fault: Option<Fault>,
-    run: Reduced,
-}
-
 /// The name of what the leapfrog arm does with these options.
 pub fn name(lab: &Lab) -> String {
     let start = match lab.options.start {
@@ -102,7 +50,7 @@ pub fn name(lab: &Lab) -> String {
 }
 
 /// Adds the newest run of `store` to the recording of this case.
-pub fn add(lab: &Lab, folder: &Path, case: &str, fault: Option<Fault>, store: &Path) -> Result<()> {
+pub fn add(lab: &Lab, folder: &Path, case: &str, fault: Option<Injected>, store: &Path) -> Result<()> {
     let records = journal(lab, store)?;
     let run = reduce(&records);
     let new = Recording { case: case.to_owned(), runs: 1, world: world(lab, &records), fault, run };
