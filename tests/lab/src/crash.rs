@@ -141,21 +141,16 @@ fn one(lab: &Lab, name: &'static str, fault: Fault) -> Result<Ended> {
     inventory::write(lab, &file)?;
     let store = folder.join("store");
     fs::create_dir_all(&store)?;
-    let program = runner::path(lab)?;
     let html = folder.join("report.html");
     let mut traffic = Traffic::start(&lab.network, &folder.join("traffic"))?;
 
     let start = |words: Vec<String>, log: &str, kill: Option<&str>| -> Result<Child> {
-        let mut command = lab.at(lab.options.from)?;
-        command.args(["nice", "-n", "-5"]).arg(&program).args(words);
+        let mut command = runner::command(lab, words)?;
         if let Some(kill) = kill {
             command.env("LEAPFROG_KILL", kill);
         }
-        command.env("LC_ALL", "C").stdin(Stdio::null());
-        command
-            .stdout(File::create(folder.join(log))?)
-            .stderr(File::create(folder.join(format!("{log}.err")))?);
-        Ok(command.spawn()?)
+        let file = |name: &str| File::create(folder.join(name));
+        process::spawn(&mut command, Stdio::null(), file(log)?, file(&format!("{log}.err"))?)
     };
     let kill = if let Fault::Runner(at) = fault { Some(at) } else { None };
     let mut child = start(inventory::arguments(lab, &file, &store, &html), "run.json", kill)?;
@@ -164,18 +159,8 @@ fn one(lab: &Lab, name: &'static str, fault: Fault) -> Result<Ended> {
     let mut resumed = 0;
     let mut said = String::new();
     let exit_code = loop {
-        let status =
-            process::until("the runner's end", end.saturating_duration_since(Instant::now()), SLICE, || {
-                Ok(child.try_wait()?)
-            });
-        let status = match status {
-            Ok(status) => status,
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(error);
-            }
-        };
+        let left = end.saturating_duration_since(Instant::now());
+        let status = process::end_of(&mut child, "the runner's end", left)?;
         said.push_str(&fs::read_to_string(folder.join("run.json")).unwrap_or_default());
         if status.code().is_some() || resumed == 3 {
             break status.code();

@@ -67,8 +67,7 @@ fn planned(lab: &Lab) -> Result<()> {
 }
 
 fn leapfrog(lab: &Lab, inventory: &Path, store: &Path, verb: &str, more: &[&str]) -> Result<Finished> {
-    let mut command = lab.at(lab.options.from)?;
-    command.arg(runner::path(lab)?).arg(verb);
+    let mut command = runner::command(lab, [verb])?;
     command.arg(std::path::absolute(&lab.options.workflow)?).arg("--inventory").arg(inventory);
     command.arg("--store").arg(store).args(["-i", "pair=sip", "-i"]);
     command.arg(format!("destination={}", lab.destination.name)).args(more);

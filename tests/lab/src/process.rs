@@ -106,33 +106,39 @@ pub fn attempt(command: &mut Command, deadline: Duration) -> Result<Finished> {
     attempt_with(command, None, deadline)
 }
 
-fn attempt_with(command: &mut Command, input: Option<&[u8]>, deadline: Duration) -> Result<Finished> {
+/// Starts it: its messages in English, and Ctrl-C at the terminal for the lab alone, which then
+/// ends what it started.
+pub fn spawn(
+    command: &mut Command,
+    input: Stdio,
+    output: impl Into<Stdio>,
+    errors: impl Into<Stdio>,
+) -> Result<Child> {
     use std::os::unix::process::CommandExt;
+    let command = command.env("LC_ALL", "C").stdin(input).stdout(output).stderr(errors).process_group(0);
+    command.spawn().with_context(|| format!("starting {}", shown(command)))
+}
+
+/// Waits for its end; killed at the deadline, or when the lab is told to stop.
+pub fn end_of(child: &mut Child, what: &str, deadline: Duration) -> Result<ExitStatus> {
+    let status = until(what, deadline, Duration::from_millis(10), || Ok(child.try_wait()?));
+    if status.is_err() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    status
+}
+
+fn attempt_with(command: &mut Command, input: Option<&[u8]>, deadline: Duration) -> Result<Finished> {
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
-    let mut child = command
-        .env("LC_ALL", "C")
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // Ctrl-C at the terminal is for the lab alone, which then ends what it started.
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("starting {}", shown(command)))?;
+    let mut child = spawn(command, stdin, Stdio::piped(), Stdio::piped())?;
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
     if let (Some(bytes), Some(mut pipe)) = (input, child.stdin.take()) {
         // A program that does not read its input says so by its exit status.
         let _ = pipe.write_all(bytes);
     }
-    let status = until(&shown(command), deadline, Duration::from_millis(10), || Ok(child.try_wait()?));
-    let status = match status {
-        Ok(status) => status,
-        Err(error) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(error);
-        }
-    };
+    let status = end_of(&mut child, &shown(command), deadline)?;
     let text = |handle: JoinHandle<String>| handle.join().unwrap_or_default();
     Ok(Finished { status, stdout: text(stdout), stderr: text(stderr) })
 }
@@ -180,16 +186,8 @@ pub struct Service {
 impl Service {
     /// Starts it. Its errors go to `log`; its standard output is kept for [`Service::finish`].
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
-        use std::os::unix::process::CommandExt;
         let errors = std::fs::File::create(log).with_context(|| format!("creating {}", log.display()))?;
-        let mut child = command
-            .env("LC_ALL", "C")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {}", shown(command)))?;
+        let mut child = spawn(command, Stdio::piped(), Stdio::piped(), errors)?;
         let stdout = Some(collect(child.stdout.take()));
         Ok(Self { name: name.to_owned(), child, stdout })
     }

@@ -1,8 +1,10 @@
 //! The leapfrog arm: the real runner, with an inventory of this lab, from one of three places.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -21,15 +23,12 @@ const DEADLINE: Duration = Duration::from_secs(360);
 
 /// Runs it and reads its figures. An exit status other than 0 is a failure of the arm.
 pub fn run(lab: &Lab, folder: &Path) -> Result<Moved> {
-    let program = path(lab)?;
     let file = folder.join("inventory.yaml");
     inventory::write(lab, &file)?;
     let store = folder.join("store");
     fs::create_dir_all(&store)?;
     let html = lab.output.join("report.html");
-    let mut command = lab.at(lab.options.from)?;
-    command.args(["nice", "-n", "-5"]).arg(program);
-    command.args(inventory::arguments(lab, &file, &store, &html));
+    let mut command = command(lab, inventory::arguments(lab, &file, &store, &html))?;
     let begin = Instant::now();
     let finished = process::attempt(&mut command, DEADLINE)?;
     let run_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -50,6 +49,13 @@ pub fn run(lab: &Lab, folder: &Path) -> Result<Moved> {
         moved.migrations.push(arms::job(lab, &lab.destination, guest, total_ms)?);
     }
     Ok(moved)
+}
+
+/// The runner with these arguments, at the place that the options say.
+pub fn command<S: AsRef<OsStr>>(lab: &Lab, arguments: impl IntoIterator<Item = S>) -> Result<Command> {
+    let mut command = lab.at(lab.options.from)?;
+    command.args(["nice", "-n", "-5"]).arg(path(lab)?).args(arguments);
+    Ok(command)
 }
 
 pub fn path(lab: &Lab) -> Result<PathBuf> {
