@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     state::{Micros, WorldState, micros},
-    world::{SimWorld, known},
+    world::SimWorld,
 };
 use crate::{
     model::{MachineName, ServerName},
@@ -21,14 +21,11 @@ impl SimWorld {
     /// Let VMs of a machine starve while copies from and to it are faster than so many bytes per
     /// second; `None`: however fast they are.
     pub async fn starve(&self, machine: &MachineName, above: Option<u64>) -> Result<()> {
-        let machine = machine.clone();
-        self.fault(move |state| {
-            known("machine", &machine, state.machines.contains_key(&machine))?;
+        self.fault_of_machine(machine, move |state, machine| {
             match above {
                 Some(above) => state.faults.starved.insert(machine, above.max(1)),
                 None => state.faults.starved.remove(&machine),
             };
-            Ok(())
         })
         .await
     }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::{
-    state::{CopyEnd, CopyJob, micros},
-    world::{SimWorld, known, put_in},
+    state::{CopyEnd, CopyJob, WorldState, micros, not_found},
+    world::{SimWorld, put_in},
 };
 use crate::{
     model::{MachineName, PairName, ServerName, VmName},
@@ -17,13 +17,10 @@ impl SimWorld {
     /// A machine dies, and all VMs there with it. A copy from or to it ends: one that comes in
     /// leaves its VM at the source, even in the last phase.
     pub async fn machine_dies(&self, machine: &MachineName) -> Result<()> {
-        let machine = machine.clone();
-        self.fault(move |state| {
-            known("machine", &machine, state.machines.contains_key(&machine))?;
+        self.fault_of_machine(machine, move |state, machine| {
             let of_it = |copy: &CopyJob| copy.source == machine || copy.destination == machine;
             state.end_copies(&of_it, &format!("machine {machine} died"));
             state.faults.dead.insert(machine);
-            Ok(())
         })
         .await
     }
@@ -31,11 +28,8 @@ impl SimWorld {
     /// The middleware of a server is killed. Its service and its files stay; another member takes
     /// over when it has not heard of it for the dead time.
     pub async fn kill_middleware(&self, server: &ServerName) -> Result<()> {
-        let server = server.clone();
-        self.fault(move |state| {
-            known("server", &server, state.servers.contains_key(&server))?;
+        self.fault_of_server(server, move |state, server| {
             state.faults.middleware_dead.insert(server);
-            Ok(())
         })
         .await
     }
@@ -44,12 +38,9 @@ impl SimWorld {
     /// the source; copies from it go on (both as recorded with libvirt, see `tests/recordings`).
     /// That it is out of reach meanwhile is said by [`set_unreachable`](Self::set_unreachable).
     pub async fn restart_daemon(&self, machine: &MachineName) -> Result<()> {
-        let machine = machine.clone();
-        self.fault(move |state| {
-            known("machine", &machine, state.machines.contains_key(&machine))?;
+        self.fault_of_machine(machine, move |state, machine| {
             let to_it = |copy: &CopyJob| copy.destination == machine;
             state.end_copies(&to_it, &format!("the hypervisor of {machine} was restarted"));
-            Ok(())
         })
         .await
     }
@@ -76,53 +67,94 @@ impl SimWorld {
 
     /// Shut a VM off, or start it again. A copy of it fails.
     pub async fn shut_vm_off(&self, vm: &VmName, off: bool) -> Result<()> {
-        let vm = vm.clone();
-        self.fault(move |state| {
-            known("vm", &vm, state.vms.contains_key(&vm))?;
+        self.fault_of_vm(vm, move |state, vm| {
             let reason = "somebody shut the vm off".to_owned();
             state.end_copy(&vm, CopyEnd::Failed { reason });
             put_in(&mut state.faults.shut_off, vm, off);
-            Ok(())
         })
         .await
     }
 
     /// Let the copies of a VM move nothing, or let them go on.
     pub async fn stall_copies(&self, vm: &VmName, stalled: bool) -> Result<()> {
-        let vm = vm.clone();
-        self.fault(move |state| {
-            known("vm", &vm, state.vms.contains_key(&vm))?;
-            put_in(&mut state.faults.stalled, vm, stalled);
-            Ok(())
-        })
-        .await
+        self.fault_of_vm(vm, move |state, vm| put_in(&mut state.faults.stalled, vm, stalled)).await
     }
 
     /// Let a VM write faster than any link carries it, or no longer.
     pub async fn run_hot(&self, vm: &VmName, hot: bool) -> Result<()> {
-        let vm = vm.clone();
-        self.fault(move |state| {
-            known("vm", &vm, state.vms.contains_key(&vm))?;
-            put_in(&mut state.faults.hot, vm, hot);
-            Ok(())
-        })
-        .await
+        self.fault_of_vm(vm, move |state, vm| put_in(&mut state.faults.hot, vm, hot)).await
     }
 
     /// Let a server's service answer only once in a while, for so long: its caches are cold.
     pub async fn run_cold(&self, server: &ServerName, time: Duration) -> Result<()> {
-        let server = server.clone();
-        self.fault(move |state| {
-            known("server", &server, state.servers.contains_key(&server))?;
+        self.fault_of_server(server, move |state, server| {
             let until = state.now.saturating_add(micros(time));
             state.faults.cold.insert(server, until);
+        })
+        .await
+    }
+
+    /// Edit what is wrong with a VM that there is.
+    pub(super) async fn fault_of_vm(
+        &self,
+        vm: &VmName,
+        edit: impl FnOnce(&mut WorldState, VmName) + Send + 'static,
+    ) -> Result<()> {
+        let vm = vm.clone();
+        self.fault(move |state| {
+            known("vm", &vm, state.vms.contains_key(&vm))?;
+            edit(state, vm);
             Ok(())
         })
         .await
     }
+
+    /// Edit what is wrong with a server that there is.
+    pub(super) async fn fault_of_server(
+        &self,
+        server: &ServerName,
+        edit: impl FnOnce(&mut WorldState, ServerName) + Send + 'static,
+    ) -> Result<()> {
+        let server = server.clone();
+        self.fault(move |state| {
+            known("server", &server, state.servers.contains_key(&server))?;
+            edit(state, server);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Edit what is wrong with a machine that there is.
+    pub(super) async fn fault_of_machine(
+        &self,
+        machine: &MachineName,
+        edit: impl FnOnce(&mut WorldState, MachineName) + Send + 'static,
+    ) -> Result<()> {
+        let machine = machine.clone();
+        self.fault(move |state| {
+            known("machine", &machine, state.machines.contains_key(&machine))?;
+            edit(state, machine);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Edit what is wrong with the world; it works from now on.
+    async fn fault(&self, edit: impl FnOnce(&mut WorldState) -> Result<()> + Send + 'static) -> Result<()> {
+        self.change(|state| {
+            edit(state)?;
+            state.apply_faults();
+            Ok(())
+        })
+        .await?
+    }
 }
 
-impl super::state::WorldState {
+fn known<N: std::fmt::Display>(kind: &str, name: &N, known: bool) -> Result<()> {
+    if known { Ok(()) } else { Err(not_found(kind, name, std::iter::empty())) }
+}
+
+impl WorldState {
     fn end_copies(&mut self, which: &dyn Fn(&CopyJob) -> bool, reason: &str) {
         let ended: Vec<VmName> =
             self.copies.iter().filter(|(_, copy)| which(copy)).map(|(vm, _)| vm.clone()).collect();

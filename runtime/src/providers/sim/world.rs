@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     file::WorldFile,
-    state::{Counts, Micros, WorldState, micros, not_found},
+    state::{Counts, Micros, WorldState, micros},
 };
 use crate::{
     clock::Clock,
@@ -244,94 +244,65 @@ impl SimWorld {
     /// From now on the server says (and does) this, whatever the middleware makes of it; `None`
     /// ends that.
     pub async fn set_role(&self, server: &ServerName, role: Option<Role>) -> Result<()> {
-        let server = server.clone();
-        self.fault(move |state| {
-            known("server", &server, state.servers.contains_key(&server))?;
+        self.fault_of_server(server, move |state, server| {
             match role {
                 Some(role) => state.faults.roles.insert(server, role),
                 None => state.faults.roles.remove(&server),
             };
-            Ok(())
         })
         .await
     }
 
     /// Pause a VM, or let it go on.
     pub async fn pause_vm(&self, vm: &VmName, paused: bool) -> Result<()> {
-        let vm = vm.clone();
-        self.fault(move |state| {
-            known("vm", &vm, state.vms.contains_key(&vm))?;
-            put_in(&mut state.faults.paused, vm, paused);
-            Ok(())
-        })
-        .await
+        self.fault_of_vm(vm, move |state, vm| put_in(&mut state.faults.paused, vm, paused)).await
     }
 
     /// Let a server's login hang: no command is run, none answers in time.
     pub async fn hang_login(&self, server: &ServerName, hangs: bool) -> Result<()> {
-        let server = server.clone();
-        self.fault(move |state| {
-            known("server", &server, state.servers.contains_key(&server))?;
+        self.fault_of_server(server, move |state, server| {
             put_in(&mut state.faults.login_hangs, server, hangs);
-            Ok(())
         })
         .await
     }
 
     /// Let a server's own service not answer, whatever its role; its login does.
     pub async fn silence_service(&self, server: &ServerName, silent: bool) -> Result<()> {
-        let server = server.clone();
-        self.fault(move |state| {
-            known("server", &server, state.servers.contains_key(&server))?;
+        self.fault_of_server(server, move |state, server| {
             put_in(&mut state.faults.silent_services, server, silent);
-            Ok(())
         })
         .await
     }
 
     /// Let a machine's hypervisor be out of reach. Its VMs and copies go on.
     pub async fn set_unreachable(&self, machine: &MachineName, unreachable: bool) -> Result<()> {
-        let machine = machine.clone();
-        self.fault(move |state| {
-            known("machine", &machine, state.machines.contains_key(&machine))?;
+        self.fault_of_machine(machine, move |state, machine| {
             put_in(&mut state.faults.unreachable, machine, unreachable);
-            Ok(())
         })
         .await
     }
 
     /// Break the copy of a VM: the one under way, or the next one.
     pub async fn kill_copy(&self, vm: &VmName) -> Result<()> {
-        let vm = vm.clone();
-        self.fault(move |state| {
-            known("vm", &vm, state.vms.contains_key(&vm))?;
+        self.fault_of_vm(vm, move |state, vm| {
             state.faults.kill_copies.insert(vm);
-            Ok(())
         })
         .await
     }
 
     /// Give a VM a disk that cannot move, or take it away.
     pub async fn set_immovable(&self, vm: &VmName, immovable: bool) -> Result<()> {
-        let vm = vm.clone();
-        self.fault(move |state| {
-            known("vm", &vm, state.vms.contains_key(&vm))?;
-            put_in(&mut state.faults.immovable, vm, immovable);
-            Ok(())
-        })
-        .await
+        self.fault_of_vm(vm, move |state, vm| put_in(&mut state.faults.immovable, vm, immovable)).await
     }
 
     /// Let the VM run on this machine too, which must never be; `None` ends that.
     pub async fn also_on(&self, vm: &VmName, machine: Option<&MachineName>) -> Result<()> {
-        let (vm, machine) = (vm.clone(), machine.cloned());
-        self.fault(move |state| {
-            known("vm", &vm, state.vms.contains_key(&vm))?;
+        let machine = machine.cloned();
+        self.fault_of_vm(vm, move |state, vm| {
             match machine {
                 Some(machine) => state.faults.also_on.insert(vm, machine),
                 None => state.faults.also_on.remove(&vm),
             };
-            Ok(())
         })
         .await
     }
@@ -340,18 +311,6 @@ impl SimWorld {
     pub async fn put_vm(&self, vm: &VmName, machine: &MachineName) -> Result<()> {
         let (vm, machine) = (vm.clone(), machine.clone());
         self.change(move |state| state.put(&vm, &machine)).await?
-    }
-
-    pub(super) async fn fault(
-        &self,
-        edit: impl FnOnce(&mut WorldState) -> Result<()> + Send + 'static,
-    ) -> Result<()> {
-        self.change(|state| {
-            edit(state)?;
-            state.apply_faults();
-            Ok(())
-        })
-        .await?
     }
 }
 
@@ -375,10 +334,6 @@ pub(super) fn put_in<N: Ord>(set: &mut std::collections::BTreeSet<N>, name: N, t
     } else {
         set.remove(&name);
     }
-}
-
-pub(super) fn known<N: std::fmt::Display>(kind: &str, name: &N, known: bool) -> Result<()> {
-    if known { Ok(()) } else { Err(not_found(kind, name, std::iter::empty())) }
 }
 
 fn services(inventory: &Inventory) -> Vec<(Service, Answerer)> {
