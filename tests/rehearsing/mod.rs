@@ -13,7 +13,7 @@ use leapfrog::{
     cli::plugin_build::{Options as Build, build},
     engine::{Engine, Registry},
     inventory,
-    rehearse::{Options, Played, Progress, Rule, Stage, Tally, rehearse},
+    rehearse::{Options, Played, Progress, Rule, Schedule, Stage, Tally, play, rehearse, story},
     workflow,
 };
 
@@ -61,4 +61,26 @@ fn rehearsed(stage: &Stage, schedules: u64, until: Option<Rule>) -> Tally {
     let tally = rehearse(stage, &options, &Progress::default());
     assert_eq!(tally.trouble, None);
     tally
+}
+
+#[track_caller]
+fn breaks_no_rule(tally: &Tally) {
+    let stories: Vec<_> =
+        tally.rules.iter().map(|failing| story::text(&failing.played, Some(failing.rule), "")).collect();
+    assert!(stories.is_empty(), "{}", stories.join("\n\n"));
+}
+
+/// Whether 1,000 schedules find this mistake, by a story that says so: if not, what is missing.
+fn missed_in(stage: &Stage, mistake: &str, rule: Rule, says: &str) -> Option<String> {
+    let tally = rehearsed(stage, 1_000, Some(rule));
+    let Some(found) = tally.rules.iter().find(|failing| failing.rule == rule) else {
+        return Some(format!("{mistake}: not found in {} schedules", tally.played));
+    };
+    let text = story::text(&found.played, Some(rule), "again");
+    println!("--- {mistake}, after {} schedules\n{text}\n", tally.played);
+    // Its number alone brings it back.
+    let schedule = Schedule::generate(1, found.played.schedule.number, &stage.ground);
+    assert!(play(stage, schedule).unwrap().breaks(rule), "{mistake} is not reproduced");
+    let told = text.contains(says) && text.contains(rule.sentence());
+    (!told).then(|| format!("{mistake}: its story does not say {says:?}:\n{text}"))
 }

@@ -5,7 +5,7 @@ use leapfrog::{
     workflow,
 };
 
-use super::{engine, registry, rehearsed};
+use super::{breaks_no_rule, engine, registry, rehearsed};
 use crate::support::{
     program::{Running, leapfrog, run},
     repository,
@@ -27,9 +27,7 @@ fn the_shipped_sequence_breaks_no_rule() {
     for (inputs, schedules) in [(&[][..], 2_000), (&[("switch-back", "true")][..], 200)] {
         let tally = rehearsed(&shipped(inputs), schedules, None);
         assert_eq!(tally.played, schedules);
-        let stories: Vec<_> =
-            tally.rules.iter().map(|failing| story::text(&failing.played, Some(failing.rule), "")).collect();
-        assert!(stories.is_empty(), "{}", stories.join("\n\n"));
+        breaks_no_rule(&tally);
         // Faults that stop nothing, and faults that stop it, both come.
         assert!(tally.ends["done"] > schedules / 10, "{:?}", tally.ends);
         assert!(tally.ends["failed"] + tally.ends["needs-a-person"] > schedules / 10, "{:?}", tally.ends);
@@ -48,9 +46,7 @@ fn a_step_that_pauses_breaks_no_rule() {
     let (stage, _) = Stage::new(workflow, built_in().unwrap(), &[], &registry(), engine()).unwrap();
     let tally = rehearsed(&stage, 200, None);
     assert!(tally.ends.contains_key("paused"), "{:?}", tally.ends);
-    let stories: Vec<_> =
-        tally.rules.iter().map(|failing| story::text(&failing.played, Some(failing.rule), "")).collect();
-    assert!(stories.is_empty(), "{}", stories.join("\n\n"));
+    breaks_no_rule(&tally);
 }
 
 /// With everything that the inventory can allow for a standby, and copies that have little time.
@@ -67,9 +63,7 @@ fn standbys_that_are_slowed_down_and_moved_cold_break_no_rule_either() {
     let (stage, quiet) = Stage::new(workflow, inventory, &[], &registry(), engine()).unwrap();
     assert_eq!(quiet.violations, []);
     let tally = rehearsed(&stage, 600, None);
-    let stories: Vec<_> =
-        tally.rules.iter().map(|failing| story::text(&failing.played, Some(failing.rule), "")).collect();
-    assert!(stories.is_empty(), "{}", stories.join("\n\n"));
+    breaks_no_rule(&tally);
     // It does come to that.
     let mut played =
         (1..=600).map(|number| play(&stage, Schedule::generate(1, number, &stage.ground)).unwrap());
