@@ -6,6 +6,7 @@
 mod broken;
 mod planted;
 mod shipped;
+mod undone;
 
 use std::{path::PathBuf, sync::OnceLock};
 
@@ -46,9 +47,17 @@ fn wrong_plugin() -> PathBuf {
 /// The workflow of the wrong sequences with one of the mistakes, and what it does when nothing
 /// goes wrong.
 fn stage_of(mistake: &str) -> (Stage, Played) {
+    stage_with(mistake, "")
+}
+
+/// The same with these lines in its step.
+fn stage_with(mistake: &str, lines: &str) -> (Stage, Played) {
     let file = repository("tests/wrong-sequences/wrong.yaml");
     let text = std::fs::read_to_string(&file).unwrap();
     let text = text.replace("PLUGIN", wrong_plugin().to_str().unwrap());
+    let call = "    call: move-pair\n";
+    assert!(text.contains(call));
+    let text = text.replace(call, &format!("{call}{lines}"));
     let workflow = workflow::load_text(&file, &text).unwrap_or_else(|found| panic!("{found}"));
     let inventory = inventory::load(&[repository("tests/wrong-sequences/inventory.yaml")])
         .unwrap_or_else(|found| panic!("{found}"));

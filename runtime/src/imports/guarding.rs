@@ -143,21 +143,8 @@ impl Guard<'_> {
     /// `when`: for the message.
     pub async fn look_again(&self, side: &Lane, when: &str) -> Result<(), Error> {
         let lane = side.beside(&format!("again~{}", self.context.journal.epoch()));
-        let refused = |why: String| Err(Error::Refused(format!("{when}: {why}")));
-        let roles = match pairs::read_roles(&lane, &self.pair).await {
-            Ok(Ok(roles)) => roles,
-            Ok(Err(error)) => return refused(super::text(&error)),
-            Err(error) => return refused(format!("{error:#}")),
-        };
-        let own = self.server.as_str();
-        let active = roles.iter().find(|role| role.role == Role::Active && role.server != own);
-        match active {
-            Some(active) => {
-                let problems = pairs::role_problems(&roles, &ServerName::new(&*active.server));
-                if problems.is_empty() { Ok(()) } else { refused(problems.join("; ")) }
-            }
-            None => refused(format!("no other member than {own} is active")),
-        }
+        let standby = pairs::is_standby_now(&lane, &self.pair, &self.server).await;
+        standby.map_err(|why| Error::Refused(format!("{when}: {why}")))
     }
 
     /// Comes back when nobody else serves, while this member is paused.

@@ -158,6 +158,30 @@ pub fn role_problems(roles: &[MemberRole], active: &ServerName) -> Vec<String> {
         .collect()
 }
 
+/// What keeps `server` from being moved as a standby: another member has to be active, and
+/// nobody else may be, or be unknown.
+fn standby_problems(roles: &[MemberRole], pair: &PairName, server: &ServerName) -> Vec<String> {
+    let other = roles.iter().find(|r| r.role == Role::Active && r.server != server.as_str());
+    match other {
+        Some(active) => role_problems(roles, &ServerName::new(&*active.server)),
+        None => vec![format!("no other member of {pair} than {server} is active")],
+    }
+}
+
+/// Ask for the roles anew: whether `server` is standby now, and another member active.
+///
+/// # Errors
+/// Why it is not, or why nobody knows: a fragment.
+pub async fn is_standby_now(lane: &Lane, pair: &PairName, server: &ServerName) -> Result<(), String> {
+    let roles = match read_roles(lane, pair).await {
+        Ok(Ok(roles)) => roles,
+        Ok(Err(error)) => return Err(super::text(&error)),
+        Err(error) => return Err(format!("{error:#}")),
+    };
+    let problems = standby_problems(&roles, pair, server);
+    if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+}
+
 /// Ask a server's own service from outside.
 pub async fn service_answers(
     context: &Context,
@@ -300,6 +324,24 @@ mod tests {
             [("one", Role::Unknown), ("two", Role::Standby)],
         ] {
             assert!(!role_problems(&roles(&wrong), &one).is_empty(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_standby_is_one_beside_an_active_and_unknown_is_neither() {
+        let problems = |one: Role, two: Role| {
+            let roles = roles(&[("one", one), ("two", two)]);
+            standby_problems(&roles, &PairName::from("p"), &ServerName::from("two"))
+        };
+        assert_eq!(problems(Role::Active, Role::Standby), Vec::<String>::new());
+        for (one, two) in [
+            (Role::Standby, Role::Active),
+            (Role::Active, Role::Active),
+            (Role::Standby, Role::Standby),
+            (Role::Unknown, Role::Standby),
+            (Role::Active, Role::Unknown),
+        ] {
+            assert!(!problems(one, two).is_empty(), "{one:?} {two:?}");
         }
     }
 }

@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{Context, call::Lane, guarding::members_in, pairs};
 use crate::{
-    engine::bindings::{
-        hypervisor::MigrateOptions,
-        types::{Error, Role},
-    },
-    model::{MachineName, PairName, ServerName, VmName},
+    engine::bindings::{hypervisor::MigrateOptions, types::Error},
+    model::{MachineName, PairName, VmName},
 };
 
 /// Each VM that an undo may move, and where it came from.
@@ -57,20 +54,8 @@ pub async fn look(context: &Context, side: &Lane, vm: &VmName) -> Result<(), Err
     }
     let lane = side.beside(&format!("undo~{}", context.journal.epoch()));
     for (pair, server) in members_in(context, vm) {
-        let refused = |why: String| Err(Error::Refused(format!("an undo moves only a standby: {why}")));
-        let roles = match pairs::read_roles(&lane.beside(pair.as_str()), pair).await {
-            Ok(Ok(roles)) => roles,
-            Ok(Err(error)) => return refused(super::text(&error)),
-            Err(error) => return refused(format!("{error:#}")),
-        };
-        let other = roles.iter().find(|r| r.role == Role::Active && r.server != server.as_str());
-        let Some(active) = other else {
-            return refused(format!("no other member of {pair} than {server} is active"));
-        };
-        let problems = pairs::role_problems(&roles, &ServerName::new(&*active.server));
-        if !problems.is_empty() {
-            return refused(problems.join("; "));
-        }
+        let standby = pairs::is_standby_now(&lane.beside(pair.as_str()), pair, server).await;
+        standby.map_err(|why| Error::Refused(format!("an undo moves only a standby: {why}")))?;
     }
     Ok(())
 }

@@ -32,6 +32,10 @@ impl Guest for Wrong {
             _ => stop,
         })
     }
+
+    fn undo_move_pair(pair: &Pair, destination: &Machine, mistake: Mistake) -> Result<String, Stop> {
+        Moving { pair, destination, members: pair.members(), mistake }.undo()
+    }
 }
 
 fn person(why: impl Into<String>) -> Stop {
@@ -60,6 +64,13 @@ impl Moving<'_> {
             return Ok("both at once".into());
         }
         self.leap(active, standby)?;
+        if self.fails_in_the_middle() {
+            if self.is(Mistake::UndoMovesAnActive) {
+                // It does not say that this cannot be taken back.
+                self.switch(active, standby)?;
+            }
+            return Err(Stop::Failed("it stops in the middle".into()));
+        }
         self.switch(active, standby)?;
         self.leap(standby, active)?;
         if self.is(Mistake::SwitchBackOnStaleRoles) {
@@ -72,6 +83,33 @@ impl Moving<'_> {
             }
         }
         Ok("moved".into())
+    }
+
+    fn fails_in_the_middle(&self) -> bool {
+        matches!(
+            self.mistake,
+            Mistake::FailsInTheMiddle
+                | Mistake::UndoMovesAnActive
+                | Mistake::UndoMovesAnother
+                | Mistake::UndoWithoutAWatch
+                | Mistake::UndoSwapsTheRoles
+        )
+    }
+
+    /// Brings home who is away, whatever its role is: it is the runner that looks.
+    fn undo(&self) -> Result<String, Stop> {
+        let (mut away, mut home) = (None, None);
+        for member in &self.members {
+            let at_home = running(&member.vm())? == self.destination.name();
+            *(if at_home { &mut home } else { &mut away }) = Some(member);
+        }
+        let (Some(away), Some(home)) = (away, home) else { return Err(person("nobody is away")) };
+        if self.is(Mistake::UndoSwapsTheRoles) {
+            self.pair.switchover(away)?;
+        }
+        let moved = if self.is(Mistake::UndoMovesAnother) { home } else { away };
+        self.copied(&moved.vm().migrate(self.destination, self.options())?)?;
+        Ok("undone".into())
     }
 
     fn verifies(&self) -> bool {
@@ -167,7 +205,10 @@ impl Moving<'_> {
         // The runner would abort the copy of an active by itself.
         let abort_if_active = !matches!(
             self.mistake,
-            Mistake::NoWatchWhileCopying | Mistake::ActiveFirst | Mistake::GoesOnAfterAFailedSwitchover
+            Mistake::NoWatchWhileCopying
+                | Mistake::ActiveFirst
+                | Mistake::GoesOnAfterAFailedSwitchover
+                | Mistake::UndoWithoutAWatch
         );
         MigrateOptions { max_pause: None, bandwidth: None, timeout: None, abort_if_active, cold: false }
     }
