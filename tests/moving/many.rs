@@ -51,9 +51,22 @@ impl Many {
 
     /// Wait until so many pairs are where they should be.
     fn wait_for(&self, whole: usize) {
+        self.wait_until(|moved| moved.whole >= whole);
+    }
+
+    /// Wait until a copy of so many pairs is under way.
+    fn wait_for_half(&self, half: usize) {
+        self.wait_until(|moved| moved.half >= half);
+    }
+
+    fn wait_until(&self, is_so: impl Fn(&Moved) -> bool) {
         let began = std::time::Instant::now();
-        while self.moved().whole < whole {
-            assert!(began.elapsed() < Duration::from_secs(100), "{:?}", self.moved());
+        loop {
+            let moved = self.moved();
+            if is_so(&moved) {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(100), "{moved:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -110,23 +123,36 @@ fn a_watcher_takes_up_what_is_answered_elsewhere_and_stops_at_a_signal() {
     watcher.wait().exits(0).says("6 runs: 6 done");
 }
 
-#[test]
-fn one_of_many_runs_is_cancelled_alone_and_a_signal_cancels_the_rest() {
-    // Copies that take their time.
-    let many = Many::new(3);
+/// Pairs whose copies take their time.
+fn with_slow_copies(pairs: usize) -> Many {
+    let many = Many::new(pairs);
     let slow = std::fs::read_to_string(many.fleet.inventory(0)).expect("read");
     let slow = slow.replace("link: 400MiB/s", "link: 16KiB/s");
     std::fs::write(many.fleet.inventory(0), slow).expect("written");
+    many
+}
+
+#[test]
+fn lines_that_were_not_begun_are_told() {
+    let many = with_slow_copies(4);
+    let moving = Running::start(&mut many.moving(&["--jobs", "1"]));
+    many.wait_for_half(1);
+    moving.signal("INT");
+    // The second one waits for its turn by then.
+    let ran = moving.wait().exits(4).says("1 run: 1 cancelled");
+    let ran = ran.warns("not begun: 3 of the lines, from line 2 on");
+    assert_eq!(many.moved().begun, 1, "{ran}");
+}
+
+#[test]
+fn one_of_many_runs_is_cancelled_alone_and_a_signal_cancels_the_rest() {
+    let many = with_slow_copies(3);
     let moving = Running::start(&mut many.moving(&[]));
     let running = || {
         let runs = many.verb(&["list", "--json"]).exits(0).json();
         runs.into_iter().filter(|run| run["state"] == "running").collect::<Vec<_>>()
     };
-    let began = std::time::Instant::now();
-    while many.moved().half < 3 {
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", many.moved());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    many.wait_for_half(3);
     let runs = running();
     assert_eq!(runs.len(), 3);
     let one = runs[0]["id"].as_str().expect("a name");

@@ -9,8 +9,8 @@ use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::{
-    Failure, Global, Outcome,
-    many::{Came, Crowd, Named},
+    CANCELLED, Failure, Global, Outcome,
+    many::{Came, Crowd, Named, worse},
     resume::nobody,
     run::{Run, listen},
     shared::{How, Shared},
@@ -71,20 +71,19 @@ pub(super) async fn go(
     let batch = Arc::new(Batch { shared, workflow, inventory, person: nobody(of.yes) });
     let mut left = Vec::new();
     for (line, inputs) in lines {
-        if crowd.is_cancelled() {
-            left.push(line.to_string());
-            continue;
-        }
         let (id, batch) = (RunId::generate(), batch.clone());
         let of = Named { id: id.clone(), line: Some(line) };
-        crowd.start(of, |cancel| async move { batch.begin(id, inputs, cancel).await }).await;
+        if !crowd.start(of, |cancel| async move { batch.begin(id, inputs, cancel).await }).await {
+            left.push(line);
+        }
     }
     let code = crowd.all_end().await;
     signals.abort();
-    if !left.is_empty() {
-        let text = format!("not begun: {} of the lines, from line {} on", left.len(), left[0]);
+    if let Some(first) = left.first() {
+        let text = format!("not begun: {} of the lines, from line {first} on", left.len());
         return Err(Failure {
-            code,
+            // Also where none was begun.
+            code: worse(code, CANCELLED),
             ..Diagnostic::new(text).hint("begin them with a file of just these").into()
         });
     }

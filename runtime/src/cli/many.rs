@@ -118,9 +118,9 @@ impl Crowd {
         self.tally.given_up.contains(id)
     }
 
-    /// Begin with one more as soon as there is room; not when all are to stop. `work` is handed
-    /// what becomes true when the run is to stop.
-    pub async fn start<F>(&mut self, of: Named, work: impl FnOnce(watch::Receiver<bool>) -> F)
+    /// Begin with one more as soon as there is room; not when all are to stop: gives whether it was
+    /// begun. `work` is handed what becomes true when the run is to stop.
+    pub async fn start<F>(&mut self, of: Named, work: impl FnOnce(watch::Receiver<bool>) -> F) -> bool
     where
         F: Future<Output = Came> + Send + 'static,
     {
@@ -132,10 +132,11 @@ impl Crowd {
         // Whoever asked all to stop did so before or after this look, and then the relay sees it.
         if self.is_cancelled() {
             locked(&self.stops).remove(&of.id);
-            return;
+            return false;
         }
         let task = self.working.spawn(work(stopped));
         self.tasks.insert(task.id(), of);
+        true
     }
 
     /// Wait until one of those that work is over, and say how it ended. Never comes back when none
