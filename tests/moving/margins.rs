@@ -116,7 +116,7 @@ fn a_copy_that_is_begun_again_may_do_no_more_than_the_first() {
     running.signal("KILL");
     running.wait();
     sim.world(|world| async move { world.kill_copy(&"sip-2".into()).await });
-    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    let run = sim.newest_run();
     let resumed = crate::support::program::Running::start(sim.leapfrog().args(["resume", &run]));
     sim.wait_for(|sim| sim.effects().0 == 2);
     assert_eq!(planned(&sim), first);
@@ -154,25 +154,29 @@ fn a_cold_move_goes_on_without_its_runner_and_is_followed_to_its_end() {
     sim.wait_for(is_cold);
     running.signal("KILL");
     assert_eq!(running.wait().code, None);
-    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    let run = sim.newest_run();
     let ran = sim.verb(&["resume", &run]).exits(0);
     assert_eq!((sim.effects(), sim.places().as_str()), ((4, 1), "sip-1 on b, sip-2 on b"), "{ran}");
     assert_eq!(sim.counts().failovers, 0, "{ran}");
 }
 
-#[test]
-fn a_cold_move_of_a_dead_runner_is_found_again_and_can_be_stopped() {
-    let setup = Setup { memory: "16GiB", link: "16MiB/s", ..Setup::default() };
+/// A cold move that goes on while its runner is dead, for minutes; and its run.
+fn left_in_a_cold_move() -> (Simulated, String) {
     let policy = "members: [sip-1, sip-2]\n    migration: {standby: {timeout: 20s, cold: true}}";
-    let text = setup.inventory().replace("members: [sip-1, sip-2]", policy);
+    let text = Setup::long_copies().inventory().replace("members: [sip-1, sip-2]", policy);
     let sim = Simulated::with_inventory(&text);
     let running = sim.begin_to_move(&[]);
     sim.wait_for(is_cold);
     running.signal("KILL");
     assert_eq!(running.wait().code, None);
-    // A whole copy takes minutes, so this one goes on, and its VM is paused for it.
     assert!(is_cold(&sim));
-    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    let run = sim.newest_run();
+    (sim, run)
+}
+
+#[test]
+fn a_cold_move_of_a_dead_runner_is_found_again_and_can_be_stopped() {
+    let (sim, run) = left_in_a_cold_move();
     sim.verb(&["cancel", &run]).exits(0).says("cancelled");
     assert_eq!((sim.effects(), sim.counts().aborts), ((2, 0), 1));
     assert_eq!(sim.places(), "sip-1 on a, sip-2 on a");
@@ -192,6 +196,27 @@ fn a_cold_move_is_aborted_when_the_paused_one_is_needed() {
     assert_eq!((sim.effects(), sim.counts().aborts), ((2, 0), 1), "{ran}");
     assert_eq!(sim.places(), "sip-1 on a, sip-2 on a", "{ran}");
     assert!(sim.snapshot().copies.is_empty(), "{ran}");
+}
+
+#[test]
+fn a_cold_move_is_watched_as_one_by_whoever_goes_on_with_it() {
+    let (sim, run) = left_in_a_cold_move();
+    sim.say_role("sip-1", leapfrog::model::Role::Unknown);
+    let ran = sim.verb(&["resume", &run]).exits(1).says("so that it can take over");
+    assert_eq!((sim.effects(), sim.counts().aborts), ((2, 0), 1), "{ran}");
+    assert_eq!(sim.places(), "sip-1 on a, sip-2 on a", "{ran}");
+}
+
+#[test]
+fn a_cold_move_that_did_not_survive_its_runner_is_begun_again_cold() {
+    let (sim, run) = left_in_a_cold_move();
+    sim.world(|world| async move { world.kill_copy(&"sip-2".into()).await });
+    let resumed = crate::support::program::Running::start(sim.leapfrog().args(["resume", &run]));
+    sim.wait_for(|sim| sim.effects().0 == 3);
+    assert!(is_cold(&sim));
+    resumed.signal("INT");
+    resumed.wait().exits(4);
+    assert_eq!(sim.places(), "sip-1 on a, sip-2 on a");
 }
 
 #[test]

@@ -137,6 +137,24 @@ fn an_inventory_that_has_changed_is_refused() {
 }
 
 #[test]
+fn every_file_of_an_inventory_counts_and_not_where_it_lies() {
+    let sim = Simulated::pair();
+    let more = |machine: &str| {
+        let text = format!("machines:\n  {machine}: {{uri: sim://{machine}}}\n");
+        fs::write(sim.path("more.yaml"), text).unwrap();
+    };
+    more("c");
+    plan(&sim, &["-I", "more.yaml", "--save", "plan.json"]).exits(0);
+    more("d");
+    follow(&sim, &["-I", "more.yaml"]).exits(2).warns("the inventory has changed");
+    assert!(!sim.store().exists(), "it was not even begun");
+    more("c");
+    fs::create_dir(sim.path("elsewhere")).unwrap();
+    fs::rename(sim.path("more.yaml"), sim.path("elsewhere/more.yaml")).unwrap();
+    follow(&sim, &["-I", "elsewhere/more.yaml"]).exits(0);
+}
+
+#[test]
 fn a_run_that_finds_everything_done_follows_any_plan() {
     let sim = planned(&[]);
     sim.move_pair(&[]).exits(0);

@@ -11,11 +11,20 @@ use crate::{
 
 type End = Result<MigrationEnd, Error>;
 
-/// A hypervisor whose answer gets lost: the copy has begun, or not.
+/// What becomes of a copy whose reply gets lost.
+#[derive(Debug, Clone, Copy)]
+enum Begins {
+    AtOnce,
+    /// The request was on its way still when the machines were asked first.
+    Late,
+    Never,
+}
+
+/// A hypervisor whose answer gets lost.
 #[derive(Debug)]
 struct Deaf {
     inner: Arc<dyn Hypervisor>,
-    begins: bool,
+    begins: Begins,
 }
 
 #[async_trait]
@@ -27,8 +36,16 @@ impl Hypervisor for Deaf {
         self.inner.preflight(request).await
     }
     async fn migrate(&self, request: &MigrationRequest) -> Result<Box<dyn Migration>> {
-        if self.begins {
-            self.inner.migrate(request).await?;
+        match self.begins {
+            Begins::AtOnce => drop(self.inner.migrate(request).await?),
+            Begins::Late => {
+                let (inner, request) = (self.inner.clone(), request.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(LATE / 2).await;
+                    inner.migrate(&request).await.map(drop)
+                });
+            }
+            Begins::Never => {}
         }
         Err(ProviderError::Unknown { what: "the migration".into(), reason: "no answer".into() })
     }
@@ -37,7 +54,7 @@ impl Hypervisor for Deaf {
     }
 }
 
-async fn after_the_lost_reply(begins: bool) -> (Arc<Context>, Result<End, Error>) {
+async fn after_the_lost_reply(begins: Begins) -> (Arc<Context>, Result<End, Error>) {
     let context = testing::context(|world, _| {
         world.hypervisor = Arc::new(Deaf { inner: world.hypervisor.clone(), begins });
     });
@@ -55,16 +72,18 @@ async fn after_the_lost_reply(begins: bool) -> (Arc<Context>, Result<End, Error>
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_whose_reply_was_lost_is_found_and_followed_to_its_end() {
-    let (context, ended) = after_the_lost_reply(true).await;
-    assert!(matches!(ended, Ok(Ok(MigrationEnd::Completed(_)))), "{ended:?}");
-    assert_eq!(context.facts.place(&"sip-2".into()), Some("b".into()), "the report knows where it is");
-    let report = context.facts.report();
-    assert_eq!(report.migrations().len(), 1, "{:?}", report.migrations());
+    for begins in [Begins::AtOnce, Begins::Late] {
+        let (context, ended) = after_the_lost_reply(begins).await;
+        assert!(matches!(ended, Ok(Ok(MigrationEnd::Completed(_)))), "{begins:?}: {ended:?}");
+        assert_eq!(context.facts.place(&"sip-2".into()), Some("b".into()), "the report knows where it is");
+        let report = context.facts.report();
+        assert_eq!(report.migrations().len(), 1, "{begins:?}: {:?}", report.migrations());
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_that_was_not_begun_has_failed_and_is_not_begun_again() {
-    let (context, ended) = after_the_lost_reply(false).await;
+    let (context, ended) = after_the_lost_reply(Begins::Never).await;
     assert!(matches!(&ended, Err(Error::Failed(why)) if why.contains("sip-2 runs on a")), "{ended:?}");
     assert_eq!(context.facts.place(&"sip-2".into()), Some("a".into()));
     assert!(context.facts.report().migrations().is_empty());

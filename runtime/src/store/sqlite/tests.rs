@@ -110,27 +110,43 @@ async fn a_run_that_is_left_to_wait_keeps_its_locks_and_its_time() {
     assert_eq!(store.reopen(&run, 2, Vec::new()).await.expect("reopened"), 3);
 }
 
+/// What `leapfrog.db` in `dir` is made of: tables with their columns, and indexes.
+fn shape(dir: &Path) -> Vec<String> {
+    let database = Connection::open(dir.join("leapfrog.db")).expect("opened");
+    let columns = "SELECT m.type || ' ' || m.name || coalesce('.' || c.name || ' ' || c.type, '')
+                   FROM sqlite_schema m LEFT JOIN pragma_table_info(m.name) c ORDER BY 1";
+    let mut statement = database.prepare(columns).expect("prepared");
+    let rows = statement.query_map([], |row| row.get(0)).expect("asked");
+    rows.collect::<rusqlite::Result<_>>().expect("read")
+}
+
 #[tokio::test]
-async fn a_store_of_the_version_before_is_gone_on_with() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let old = Connection::open(dir.path().join("leapfrog.db")).expect("opened");
-    let columns = SCHEMA.replace("message  TEXT,\n    parked   TEXT,\n    wake     TEXT", "message  TEXT");
-    assert_ne!(columns, SCHEMA);
-    old.execute_batch(&columns).expect("made");
-    old.pragma_update(None, "user_version", 1).expect("set");
-    let started = Timestamp::now().to_string();
-    old.execute("INSERT INTO run VALUES ('old', 'w', 'running', 1, 0, ?1, NULL, NULL)", [started])
-        .expect("inserted");
-    drop(old);
-    let store = SqliteStore::open(dir.path()).expect("opened");
-    let row = store.run(&RunId("old".into())).await.expect("read").expect("a run");
-    assert_eq!((row.state, row.parked, row.wake), (RunState::Running, None, None));
-    store.keep("d", "a text").await.expect("kept");
-    store.keep("d", "a text").await.expect("a repeat does nothing");
-    drop(store);
-    let store = SqliteStore::open(dir.path()).expect("opened again");
-    assert_eq!(store.kept("d").await.expect("read").as_deref(), Some("a text"));
-    assert_eq!(store.kept("e").await.expect("read"), None);
+async fn a_store_of_an_older_version_is_gone_on_with() {
+    let new = tempfile::tempdir().expect("a folder");
+    drop(SqliteStore::open(new.path()).expect("opened"));
+    let first = SCHEMA.replace("message  TEXT,\n    parked   TEXT,\n    wake     TEXT", "message  TEXT");
+    assert_ne!(first, SCHEMA);
+    for (version, schema) in [(1, first.as_str()), (2, SCHEMA)] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let old = Connection::open(dir.path().join("leapfrog.db")).expect("opened");
+        old.execute_batch(schema).expect("made");
+        old.pragma_update(None, "user_version", version).expect("set");
+        let insert = "INSERT INTO run (run_id, workflow, state, epoch, head, started)
+                      VALUES ('old', 'w', 'running', 1, 0, ?1)";
+        old.execute(insert, [Timestamp::now().to_string()]).expect("inserted");
+        drop(old);
+        let store = SqliteStore::open(dir.path()).expect("opened");
+        let row = store.run(&RunId("old".into())).await.expect("read").expect("a run");
+        assert_eq!((row.state, row.parked, row.wake), (RunState::Running, None, None));
+        store.keep("d", "a text").await.expect("kept");
+        store.keep("d", "a text").await.expect("a repeat does nothing");
+        drop(store);
+        let store = SqliteStore::open(dir.path()).expect("opened again");
+        assert_eq!(store.kept("d").await.expect("read").as_deref(), Some("a text"));
+        assert_eq!(store.kept("e").await.expect("read"), None);
+        drop(store);
+        assert_eq!(shape(dir.path()), shape(new.path()), "version {version}");
+    }
 }
 
 fn asking() -> Rest {
