@@ -1,7 +1,8 @@
 //! What is shipped, rehearsed by the program itself.
 
 use leapfrog::{
-    rehearse::{Rule, Schedule, Stage, built_in, play, story},
+    rehearse::{End, Fault, Rule, Schedule, Stage, Trouble, When, built_in, play},
+    report::Outcome,
     workflow,
 };
 
@@ -69,6 +70,19 @@ fn standbys_that_are_slowed_down_and_moved_cold_break_no_rule_either() {
         (1..=600).map(|number| play(&stage, Schedule::generate(1, number, &stage.ground)).unwrap());
     let is_cold = |line: &leapfrog::rehearse::Line| line.text.contains("while it is paused");
     assert!(played.any(|played| played.lines.iter().any(is_cold)), "nothing was moved cold");
+}
+
+#[test]
+fn a_daemon_that_is_soon_back_says_how_a_copy_ended_and_one_that_is_not_leaves_it_to_a_person() {
+    let stage = shipped(&[]);
+    for (away, outcome) in [(5_000, Outcome::Failed), (90_000, Outcome::NeedsAPerson)] {
+        let what = Trouble::DaemonRestarts("b".into(), away);
+        let faults = vec![Fault { when: When::Copy(1, 2_000), what }];
+        let played = play(&stage, Schedule { number: 0, faults }).unwrap();
+        let End::Report(report) = &played.end else { panic!("{:?}", played.end) };
+        assert_eq!((report.outcome, played.counts.migrations), (outcome, 1), "{:?}", report.message);
+        assert_eq!(played.violations, []);
+    }
 }
 
 #[test]

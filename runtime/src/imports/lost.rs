@@ -12,12 +12,10 @@ use super::{
 use crate::{
     engine::bindings::{hypervisor::MigrateOptions, types::Error},
     model::{MachineName, VmName, VmState},
-    providers::{self, Migration, MigrationRequest, ProviderError, Settled},
+    providers::{self, Migration, MigrationRequest, ProviderError, SETTLE_WITHIN, Settled},
 };
 
-/// A machine that does not answer after a crash is asked again for so long: its daemon may be
-/// starting, too.
-const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+/// Between two questions to machines of which one does not answer.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// What was asked for comes so late at most, when the answer was lost and the runner lives.
 const LATE: Duration = Duration::from_secs(2);

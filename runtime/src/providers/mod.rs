@@ -20,6 +20,10 @@ pub mod pause;
 pub mod sim;
 pub mod ssh;
 
+/// A machine that is silent when it is asked how a migration has ended is asked again for so long,
+/// before that counts as unknown: its hypervisor may be starting.
+pub const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+
 /// Why a provider could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -154,7 +154,9 @@ fn fault(random: &mut Random, ground: &Ground) -> Option<Fault> {
         53..=54 => (any, Trouble::HypervisorIsSlow(1 + random.round(1_000))),
         55..=62 => {
             let when = if random.below(3) == 0 { any } else { copy };
-            (when, Trouble::DaemonRestarts(random.pick(&ground.machines)?, short(random)))
+            // Sometimes it is away for longer than anybody asks it how a copy has ended.
+            let away = if random.below(8) == 0 { 60_000 + random.round(60_000) } else { short(random) };
+            (when, Trouble::DaemonRestarts(random.pick(&ground.machines)?, away))
         }
         63..=67 => (any, Trouble::Unreachable(random.pick(&ground.machines)?, lasting(random))),
         68..=72 => (any, Trouble::MachineDies(random.pick(&ground.machines)?)),

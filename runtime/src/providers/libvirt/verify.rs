@@ -15,7 +15,10 @@
 
 use std::time::Duration;
 
-use crate::{model::VmState, providers::Presence};
+use crate::{
+    model::VmState,
+    providers::{Presence, SETTLE_WITHIN},
+};
 
 /// One machine's answer, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl Verdict {
         match self {
             Self::Done | Self::Stayed => Duration::ZERO,
             Self::Contradiction(_) => Duration::from_secs(40),
-            Self::Silence(_) | Self::InProgress => Duration::from_secs(60),
+            Self::Silence(_) | Self::InProgress => SETTLE_WITHIN,
         }
     }
 }

@@ -199,6 +199,7 @@ impl WorldState {
             pause,
             transferred,
             iterations: copy.iteration,
+            at: self.now,
         };
         self.ended.insert(copy.id, ended);
         while self.ended.len() > REMEMBERED {

@@ -5,14 +5,14 @@ use std::{sync::OnceLock, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    state::{CopyEnd, CopyJob, Ended, Micros, WorldState},
+    state::{CopyEnd, CopyJob, Ended, Micros, WorldState, micros},
     world::{SimWorld, Wait},
 };
 use crate::{
     model::{MachineName, VmName, VmState},
     providers::{
         Hypervisor, Load, Migration, MigrationEnd, MigrationFigures, MigrationRequest, Preflight, Presence,
-        Progress, ProviderError, Result, Settled, pause,
+        Progress, ProviderError, Result, SETTLE_WITHIN, Settled, pause,
     },
 };
 
@@ -157,7 +157,14 @@ impl Migration for SimMigration {
             .world
             .until(timeout, || {
                 let (id, request) = (self.id, self.request.clone());
-                self.world.look(move |state| (end(state, id, &request), Wait::for_next(state)))
+                self.world.look(move |state| {
+                    let found = end(state, id, &request);
+                    let wait = match state.ended.get(&id) {
+                        Some(ended) if found.is_none() => Wait::until(state, silent_until(ended)),
+                        _ => Wait::for_next(state),
+                    };
+                    (found, wait)
+                })
             })
             .await?;
         Ok(found.map(|end| self.end.get_or_init(|| end).clone()))
@@ -236,6 +243,11 @@ fn progress(state: &WorldState, id: u64, vm: &VmName, memory: u64) -> Progress {
     }
 }
 
+/// Until then a machine that does not answer is asked again how a copy has ended, as libvirt's is.
+fn silent_until(ended: &Ended) -> Micros {
+    ended.at.saturating_add(micros(SETTLE_WITHIN))
+}
+
 /// How it ended, if it has: what the copy says, if both machines say so too.
 fn end(state: &WorldState, id: u64, request: &MigrationRequest) -> Option<MigrationEnd> {
     if state.copies.get(&request.vm).is_some_and(|copy| copy.id == id) {
@@ -250,6 +262,7 @@ fn end(state: &WorldState, id: u64, request: &MigrationRequest) -> Option<Migrat
         state.presence(&request.destination, &request.vm),
     ) {
         (Ok(source), Ok(destination)) => (source, destination),
+        _ if state.now < silent_until(ended) => return None,
         (Err(error), _) | (_, Err(error)) => return unknown(error.to_string()),
     };
     let moved = ended.end == CopyEnd::Completed;

@@ -211,6 +211,9 @@ pub struct Ended {
     pub pause: Micros,
     pub transferred: u64,
     pub iterations: u64,
+    /// When that was.
+    #[serde(default)]
+    pub at: Micros,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -322,6 +322,10 @@ impl Wait {
     pub(super) fn for_next(state: &WorldState) -> Self {
         Self(state.next_event().map(|at| until(at, state.now)))
     }
+
+    pub(super) fn until(state: &WorldState, at: Micros) -> Self {
+        Self(Some(until(at, state.now)))
+    }
 }
 
 fn until(at: Micros, now: Micros) -> Duration {

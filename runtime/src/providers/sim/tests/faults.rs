@@ -41,6 +41,33 @@ async fn a_machine_out_of_reach_makes_the_end_unknown_while_the_copy_goes_on() {
     assert_eq!(lab.look("b", "sip-2").await, (VmState::Running, false));
 }
 
+/// As seen with libvirt: the copy is cancelled, and once the daemon is back both machines say so.
+#[tokio::test(start_paused = true)]
+async fn a_copy_to_a_machine_whose_daemon_restarts_has_failed_if_it_is_back_soon() {
+    for (away, is_known) in [(1, true), (59, true), (61, false)] {
+        let lab = Lab::new(&[]);
+        let (b, began) = (MachineName::from("b"), lab.world.clock.now());
+        let copy = lab.migrate("sip-2", MigrateOptions::default()).await;
+        lab.sleep_ms(1000).await;
+        lab.sim.restart_daemon(&b).await.unwrap();
+        lab.sim.set_unreachable(&b, true).await.unwrap();
+        let back = async {
+            lab.sleep_ms(away * 1000).await;
+            lab.sim.set_unreachable(&b, false).await.unwrap();
+        };
+        let wait = async { (copy.wait(LONG).await.unwrap(), (lab.world.clock.now() - began).as_secs()) };
+        let ((end, took), ()) = tokio::join!(wait, back);
+        assert_eq!(took, 1 + away.min(60), "{end:?}");
+        let failed =
+            matches!(&end, Some(MigrationEnd::Failed { reason }) if reason.contains("b was restarted"));
+        assert!(
+            failed || !is_known && matches!(end, Some(MigrationEnd::Unknown { .. })),
+            "{away} s: {end:?}"
+        );
+        assert_eq!((failed, lab.look("a", "sip-2").await), (is_known, (VmState::Running, false)));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_killed_copy_fails_with_the_vm_at_the_source() {
     let lab = Lab::new(&[]);
