@@ -89,7 +89,7 @@ fn a_log_that_a_killed_runner_left_is_read_too() {
     let runs = where_nothing_can_be_written(&sim, &["list", "--json"]).exits(0).json();
     assert_eq!(
         (&runs[0]["state"], runs[0]["head"].as_u64() >= Some(12)),
-        (&"running".into(), true),
+        (&"interrupted".into(), true),
         "{runs:?}"
     );
     // Without its index it cannot be.
@@ -180,7 +180,7 @@ fn a_text_that_is_missing_or_changed_stops_the_run_that_has_it() {
 
 #[test]
 fn runs_are_listed_by_state_workflow_and_time() {
-    let (sim, _) = waiting();
+    let (sim, run) = waiting();
     // It is refused before it begins, and leaves no line.
     sim.move_pair(&[]).exits(2).warns("is locked by run");
     let list = |args: &[&str]| sim.verb(&[&["list", "--json"], args].concat()).exits(0).json().len();
@@ -189,6 +189,11 @@ fn runs_are_listed_by_state_workflow_and_time() {
     assert_eq!((list(&["--workflow", "another"]), list(&["--limit", "0"])), (0, 0));
     assert_eq!((list(&["--since", "1h"]), list(&["--since", "2999-01-01"])), (1, 0));
     sim.verb(&["list", "--state", "failed"]).exits(0).says("no such runs");
+    // More than are asked for are looked at, where only the newest one's runner has died.
+    sim.verb(&["cancel", &run]).exits(0);
+    assert_eq!(sim.move_pair_and_die(&[], "after:12").code, None);
+    assert_eq!((list(&["-n", "1", "--state", "interrupted"]), list(&["--state", "running"])), (1, 0));
+    assert_eq!(list(&["--state", "interrupted", "--state", "cancelled"]), 2);
     sim.verb(&["list", "--state", "wating"]).exits(2).warns("waiting");
     sim.verb(&["list", "--since", "yesterday"]).exits(2).warns("2026-12-01");
 }

@@ -232,7 +232,7 @@ fn retried_and_undone(at: Option<&str>) -> Simulated {
             assert_eq!(sim.effects(), (0, 0), "killed at {where_}");
             return sim;
         }
-        if runs[0]["state"] == "running" {
+        if runs[0]["state"] == "interrupted" {
             ran = sim.verb(&["resume", &sim.newest_run()]);
         }
     }
@@ -251,7 +251,7 @@ fn retried_and_undone(at: Option<&str>) -> Simulated {
     let mut ended = run(&mut command);
     if ended.code.is_none() {
         ended = match newest(&sim)["state"].as_str() {
-            Some("running") => sim.verb(&["resume", &run_id]),
+            Some("interrupted") => sim.verb(&["resume", &run_id]),
             _ => sim.verb(&["show", &run_id]),
         };
     }

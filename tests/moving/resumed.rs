@@ -22,7 +22,11 @@ fn a_copy_that_went_on_without_its_runner_is_followed_to_its_end() {
     // Its locks are its own still.
     sim.verb(&["locks", "list"]).exits(0).says("its runner died").says("sip-1").says("sip-2");
     sim.move_pair(&[]).exits(2).warns("whose runner died").warns(&format!("leapfrog resume {run}"));
-    sim.verb(&["list"]).exits(0).says("its runner died");
+    let list = sim.verb(&["list"]).exits(0).says("its runner died").says("interrupted");
+    list.says("pair-migration").says("destination=b pair=sip");
+    let in_state = |state: &str| sim.verb(&["list", "--state", state, "--json"]).exits(0).json();
+    assert_eq!((in_state("running").len(), in_state("interrupted").len()), (0, 1));
+    assert_eq!(in_state("interrupted")[0]["inputs"]["pair"], "sip");
     sim.copy_ends();
     assert_eq!(sim.places(), "sip-1 on a, sip-2 on b", "the copy ends without its runner");
     let mut resume = sim.leapfrog();
@@ -30,6 +34,7 @@ fn a_copy_that_went_on_without_its_runner_is_followed_to_its_end() {
     // The other member's copy.
     sim.wait_for(|sim| sim.effects().0 == 2);
     sim.verb(&["resume", &run]).exits(2).warns("is being worked on");
+    assert_eq!((in_state("running").len(), in_state("interrupted").len()), (1, 0));
     sim.copy_ends();
     running.wait().exits(0).says("another one goes on with it");
     assert_eq!((sim.effects(), sim.places().as_str()), ((2, 1), "sip-1 on b, sip-2 on b"));
@@ -118,7 +123,7 @@ fn killed_and_resumed(at: &str, switch_back: bool) -> Option<Ran> {
         return None;
     };
     let run = run["id"].as_str().expect("a name");
-    let ended = if runs[0]["state"] == "running" {
+    let ended = if runs[0]["state"] == "interrupted" {
         sim.verb(&["resume", run])
     } else {
         // It died after its last record.

@@ -2,18 +2,24 @@
 
 use clap::Args;
 use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value as Json};
 
-use super::{Global, Outcome, print, print_json};
+use super::{Failure, Global, Outcome, print, print_json};
 use crate::{
     diagnostic::{did_you_mean, one_of},
-    report::{clip, duration, plain},
-    store::{RunRow, RunState, Select, Store},
+    report::{clip, duration, given_short, plain},
+    run::inputs_of,
+    store::{RunRow, RunState, Select, SqliteStore, Store},
     yaml::parse_duration,
 };
 
+/// Characters of what a run was given.
+const INPUTS: usize = 36;
+
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leapfrog list -n 5\n  leapfrog list --state waiting --workflow pair-migration\n  leapfrog list --state failed --state needs-a-person --since 2h --json\n\nA run that is refused before it begins (a lock, a slip in a file, a machine that does not answer) has touched nothing and has no line here; what was refused after it had begun has one."
+    after_help = "Examples:\n  leapfrog list -n 5\n  leapfrog list --state waiting --workflow pair-migration\n  leapfrog list --state failed --state needs-a-person --since 2h --json\n  leapfrog list --state interrupted\n\nStates:\n  running         a runner works on it\n  interrupted     its runner died: leapfrog resume goes on with it, leapfrog cancel stops it\n  waiting         for an answer (leapfrog approve) or for its time (leapfrog resume --all --watch)\n  paused          a step failed: leapfrog resume tries it again, leapfrog approve --no ends it\n  done            and verified\n  failed          something had been begun, and the state is known\n  refused         nothing was touched\n  needs-a-person  something is not known, or for a person to decide\n  cancelled       a person stopped it\n\nA run that is refused before it begins (a lock, a slip in a file, a machine that does not answer) has touched nothing and has no line here; what was refused after it had begun has one."
 )]
 pub struct List {
     /// How many, the newest first
@@ -57,34 +63,74 @@ impl List {
     pub async fn go(self, global: &Global) -> Outcome {
         let store = global.open_store_to_read()?;
         let filtered = !self.state.is_empty() || self.workflow.is_some() || self.since.is_some();
-        let select = Select {
-            states: self.state,
-            workflow: self.workflow,
-            since: self.since,
-            limit: self.limit,
-            ..Select::default()
-        };
-        let mut runs = store.select(&select).await?;
-        for run in &mut runs {
-            if global.is_left(&store, run).await? {
-                run.message = Some(super::LEFT.to_owned());
-            }
-        }
-        if global.json {
-            runs.iter().for_each(print_json);
-            return Ok(0);
-        }
-        if runs.is_empty() {
+        let runs = self.runs(global, &store).await?;
+        if runs.is_empty() && !global.json {
             print(if filtered { "no such runs" } else { "no runs yet" });
             return Ok(0);
         }
-        print(&format!("{:<20}  {:<14}  {:<18}  {:>8}  message", "run", "state", "workflow", "took"));
-        runs.iter().for_each(|run| print(&line(run)));
+        if !global.json {
+            let (run, state, workflow, inputs) = ("run", "state", "workflow", "inputs");
+            print(&format!(
+                "{run:<21}  {state:<14}  {workflow:<16}  {inputs:<INPUTS$}  {:>8}  message",
+                "took"
+            ));
+        }
+        for run in &runs {
+            // A journal that cannot be read is told by who shows the run.
+            let inputs = inputs_of(store.as_ref(), &run.id).await.unwrap_or_default();
+            match global.json {
+                true => print_json(&Listed { run, inputs: &inputs }),
+                false => print(&line(run, &inputs)),
+            }
+        }
         Ok(0)
+    }
+
+    /// The runs that are asked for, each with the state that it is really in.
+    async fn runs(&self, global: &Global, store: &SqliteStore) -> Result<Vec<RunRow>, Failure> {
+        let mut states = self.state.clone();
+        if states.contains(&RunState::Interrupted) {
+            // The store cannot know whose runner has died.
+            states.push(RunState::Running);
+        }
+        let wanted = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let mut limit = self.limit;
+        loop {
+            let select = Select {
+                states: states.clone(),
+                workflow: self.workflow.clone(),
+                since: self.since,
+                limit,
+                ..Select::default()
+            };
+            let mut runs = store.select(&select).await?;
+            let all = runs.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+            for run in &mut runs {
+                if global.is_left(store, run).await? {
+                    run.state = RunState::Interrupted;
+                    run.message = Some(super::LEFT.to_owned());
+                }
+            }
+            runs.retain(|run| self.state.is_empty() || self.state.contains(&run.state));
+            if all || runs.len() >= wanted {
+                runs.truncate(wanted);
+                return Ok(runs);
+            }
+            // Some of them were not in the state that is asked for.
+            limit = limit.saturating_mul(4);
+        }
     }
 }
 
-fn line(run: &RunRow) -> String {
+/// A run for programs.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    run: &'a RunRow,
+    inputs: &'a Map<String, Json>,
+}
+
+fn line(run: &RunRow, inputs: &Map<String, Json>) -> String {
     let took = run
         .ended
         .and_then(|ended| std::time::Duration::try_from(ended.duration_since(run.started)).ok())
@@ -92,10 +138,11 @@ fn line(run: &RunRow) -> String {
         .unwrap_or_default();
     let message = run.message.as_deref().unwrap_or_default();
     format!(
-        "{:<20}  {:<14}  {:<18}  {took:>8}  {}",
+        "{:<21}  {:<14}  {:<16}  {:<INPUTS$}  {took:>8}  {}",
         run.id.as_str(),
         run.state.as_str(),
-        clip(&plain(&run.workflow), 18),
+        clip(&plain(&run.workflow), 16),
+        given_short(inputs, INPUTS),
         clip(&plain(message), 80)
     )
     .trim_end()

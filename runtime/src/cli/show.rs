@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Global, Outcome, print, print_json, run::write_report};
 use crate::{
     diagnostic::{Diagnostic, quoted},
-    report::{Report, clip, plain, summary},
+    report::{Report, clip, given, plain, summary},
     run::{records, report_of},
     store::{Record, RunId, RunRow, SqliteStore, Store, verify_chain},
 };
@@ -58,16 +58,11 @@ impl Show {
 
 /// Which run it was, when, and what it was given.
 fn title(report: &Report) -> String {
-    let inputs: String = report
-        .inputs
-        .iter()
-        .map(|(name, value)| {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            format!(" {}={}", clip(&plain(name), 40), clip(&plain(&value), 60))
-        })
-        .collect();
+    let inputs = given(&report.inputs);
     let started = report.started.strftime("%Y-%m-%d %H:%M:%S UTC");
-    format!("run {} of {started}: {}{inputs}", plain(&report.run), clip(&plain(&report.workflow), 60))
+    format!("run {} of {started}: {} {inputs}", plain(&report.run), clip(&plain(&report.workflow), 60))
+        .trim_end()
+        .to_owned()
 }
 
 pub(super) async fn find(store: &SqliteStore, name: Option<&str>) -> Result<RunRow, super::Failure> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Effect, Estimate, Look, Plan};
-use crate::report::{bytes, clip, duration, plain};
+use crate::report::{bytes, clip, duration, given, plain};
 
 /// A gigabit a second, to give a size a time.
 const GIGABIT: u64 = 125_000_000;
@@ -70,10 +70,7 @@ pub(super) fn numbered(plan: &Plan) -> impl Iterator<Item = (usize, &Effect, Vec
 }
 
 pub(super) fn inputs_text(plan: &Plan) -> String {
-    let word = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let each =
-        plan.inputs.iter().map(|(name, value)| format!("{}={}", clip(name, 40), clip(&word(value), 60)));
-    each.collect::<Vec<_>>().join(" ")
+    given(&plan.inputs)
 }
 
 /// The lines of a multi-line text, each harmless.

@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, time::Duration};
 
+use serde_json::Value as Json;
+
 use super::{
     escape::clip,
     model::{Level, MigrationResult, Outcome, Report, What},
@@ -35,6 +37,25 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// One event as a line, without its time.
+/// What a run was given, as on the command line: `destination=b pair=sip`. Each is escaped and cut.
+pub fn given<'a>(inputs: impl IntoIterator<Item = (&'a String, &'a Json)>) -> String {
+    let word = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let each = inputs.into_iter().map(|(key, value)| format!("{}={}", clip(key, 40), clip(&word(value), 60)));
+    each.collect::<Vec<_>>().join(" ")
+}
+
+/// The same in `width` characters, to tell runs apart: what names something first, what is false
+/// last.
+pub fn given_short<'a>(inputs: impl IntoIterator<Item = (&'a String, &'a Json)>, width: usize) -> String {
+    let mut inputs: Vec<_> = inputs.into_iter().collect();
+    inputs.sort_by_key(|(_, value)| match value {
+        Json::String(_) => 0,
+        Json::Bool(false) | Json::Null => 2,
+        _ => 1,
+    });
+    clip(&given(inputs), width)
+}
+
 pub fn event_text(what: &What) -> String {
     let line = match what {
         What::StepBegan { text, .. } => text.clone(),
@@ -286,6 +307,21 @@ mod tests {
 
     #[test]
     fn a_probe_that_asked_nothing_saw_no_gap_of_zero() {
+    #[test]
+    fn what_tells_runs_apart_is_not_cut_off_by_what_is_false() {
+        let inputs = [
+            ("confirm", Json::from(false)),
+            ("destination", "b".into()),
+            ("pair", "sip\u{1b}[2J".into()),
+            ("switch-back", true.into()),
+        ];
+        let inputs = inputs.map(|(key, value)| (key.to_owned(), value));
+        let each = || inputs.iter().map(|(key, value)| (key, value));
+        assert_eq!(given(each()), r"confirm=false destination=b pair=sip\x1b[2J switch-back=true");
+        assert_eq!(given_short(each(), 40), r"destination=b pair=sip\x1b[2J switch-ba…");
+        assert!(given_short(each(), 100).ends_with("switch-back=true confirm=false"));
+    }
+
         let mut report = samples::success();
         let mut series = serde_json::to_value(&report.probes[0]).expect("json");
         series["series"]["sent"] = 0.into();

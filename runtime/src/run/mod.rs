@@ -35,7 +35,7 @@ pub(crate) use end::End;
 pub use library::{Library, Recent};
 pub use locks::{Owner, ask_to_stop, is_asked_to_stop, is_side_by_side, lives, owner_pid, side_by_side};
 pub use report::report_of;
-pub use saved::{Saved, locked_vms, records};
+pub use saved::{Saved, inputs_of, locked_vms, records};
 
 use self::{
     end::{after_a_disturbance, left_to_wait, split_hint, state, success_that_nobody_saw, unkept},

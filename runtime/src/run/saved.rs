@@ -235,6 +235,22 @@ pub async fn locked_vms(store: &dyn Store, id: &RunId) -> Result<Vec<(String, St
     Ok(start.uuids.into_iter().map(|(vm, uuid)| (vm.to_string(), uuid)).collect())
 }
 
+/// What a run was given, by the names of its workflow's inputs; nothing, when it has no records yet.
+///
+/// # Errors
+/// When the store cannot be read, or the run's first record.
+pub async fn inputs_of(store: &dyn Store, id: &RunId) -> Result<Map<String, Json>, StoreError> {
+    #[derive(Deserialize)]
+    struct Given {
+        inputs: Map<String, Json>,
+    }
+    let first = store.journal(id, 0, 1).await?;
+    let Some(first) = first.first() else { return Ok(Map::new()) };
+    let given: Given = serde_json::from_str(&first.body)
+        .map_err(|e| StoreError::Corrupt(format!("the first record of run {id}: {e}")))?;
+    Ok(given.inputs)
+}
+
 fn why_it_was_left(row: &RunRow, records: &[Record]) -> Option<&'static str> {
     // A person's word is the last one, until the run goes on.
     let answered =

@@ -158,7 +158,7 @@ pub struct Record {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunState {
-    /// Its runner works on it, or died while it did.
+    /// Its runner works on it, or died while it did: who lists runs looks which of them it is.
     Running,
     /// No runner works on it: it goes on when a person has answered, or when its time has come.
     /// It keeps its locks.
@@ -173,7 +173,8 @@ pub enum RunState {
     /// A person must decide.
     NeedsPerson,
     Cancelled,
-    /// Its runner died, and a later run has taken its locks.
+    /// Its runner died. In the store such a run is `running`, since nobody was left to write it
+    /// down, and can be gone on with; one that stands here as this has lost its locks to another run.
     Interrupted,
 }
 
