@@ -192,7 +192,27 @@ fn each_line_is_checked_before_the_first_run_begins() {
     // One that cannot be begun keeps none from it.
     let lines = "{\"pair\": \"p0\"}\n{\"pair\": \"p1\"}\n";
     std::fs::write(many.fleet.each(0), lines).expect("written");
-    run(&mut many.moving(&["-i", "confirm=true"])).exits(3);
-    std::fs::write(many.fleet.each(0), format!("{lines}{lines}")).expect("written");
-    run(&mut many.moving(&[])).exits(2).says("is locked by run").says("4 runs: 4 refused");
+    let ran = run(&mut many.moving(&["-i", "confirm=true"])).exits(3);
+    // They can be told apart.
+    let ran = ran.says("destination=b pair=p0").says("destination=b pair=p1");
+    assert!(ran.out.lines().all(|line| line.chars().count() < 290), "{ran}");
+    let ran = run(&mut many.moving(&[])).exits(2);
+    let ran = ran.says("is locked by run").says("destination=b pair=p1").says("2 runs: 2 refused");
+    assert!(!ran.out.contains("waited"), "{ran}");
+    // All of them wait when they are to.
+    let ran = run(&mut many.moving(&["--wait=1s", "--json"])).exits(2).json();
+    for (line, ran) in ran.iter().take(2).enumerate() {
+        let message = ran["message"].as_str().expect("why");
+        assert!(message.ends_with("it was waited for 1.0 s"), "{message}");
+        assert_eq!(ran["inputs"]["destination"], "b", "line {line}: {ran}");
+    }
+}
+
+#[test]
+fn a_vm_that_two_lines_want_is_told_before_anything_begins() {
+    let many = Many::new(2);
+    let lines = "{\"pair\": \"p0\"}\n{\"pair\": \"p1\"}\n\n{\"pair\": \"p0\"}\n";
+    std::fs::write(many.fleet.each(0), lines).expect("written");
+    let ran = run(&mut many.moving(&[])).exits(2).warns("line 4 of").warns("line 1 has it already");
+    assert_eq!((many.moved().begun, ran.out.as_str()), (0, ""), "{ran}");
 }

@@ -3,14 +3,14 @@
 //! All lines are read and checked before the first run is begun, so that a slip in one of them
 //! costs nothing.
 
-use std::{io::Read, path::Path, sync::Arc};
+use std::{collections::BTreeMap, io::Read, path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value as Json};
 use tokio::sync::watch;
 
 use super::{
     CANCELLED, Failure, Global, Outcome,
-    many::{Came, Crowd, Named, worse},
+    many::{Asked, Came, Crowd, Named, worse},
     resume::nobody,
     run::{Run, listen},
     shared::{How, Shared},
@@ -19,7 +19,8 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     imports::Person,
     inventory::Inventory,
-    run,
+    model::VmName,
+    run::{self, Request},
     store::RunId,
     ui::Screen,
     workflow::{Workflow, resolve_inputs},
@@ -37,6 +38,8 @@ struct Batch {
     workflow: Workflow,
     inventory: Arc<Inventory>,
     person: Person,
+    /// How long each may wait for VMs that others have.
+    wait: Option<Duration>,
 }
 
 pub(super) async fn go(
@@ -54,9 +57,19 @@ pub(super) async fn go(
     let store = global.open_store()?;
     let shared = Shared::new(global, &store)?;
     let mut found = Diagnostics::default();
+    let mut wanted: BTreeMap<VmName, usize> = BTreeMap::new();
     for (line, inputs) in &lines {
-        if let Err(misfits) = run::check(&workflow, &inventory, inputs, &shared.registry) {
-            at_line(&mut found, *line, file, misfits);
+        match run::check(&workflow, &inventory, inputs, &shared.registry) {
+            Err(misfits) => at_line(&mut found, *line, file, misfits),
+            Ok(checked) => {
+                let twice = checked.vms(&inventory).into_iter().find_map(|vm| {
+                    let first = *wanted.entry(vm.clone()).or_insert(*line);
+                    (first != *line).then(|| only_once(&vm, first))
+                });
+                if let Some(twice) = twice {
+                    at_line(&mut found, *line, file, twice.into());
+                }
+            }
         }
         if found.is_full() {
             break;
@@ -68,11 +81,12 @@ pub(super) async fn go(
     let (stop, cancel) = watch::channel(false);
     let signals = tokio::spawn(listen(stop));
     let mut crowd = Crowd::new(global, of.jobs, cancel)?;
-    let batch = Arc::new(Batch { shared, workflow, inventory, person: nobody(of.yes) });
+    let batch = Arc::new(Batch { shared, workflow, inventory, person: nobody(of.yes), wait: of.wait });
     let mut left = Vec::new();
     for (line, inputs) in lines {
         let (id, batch) = (RunId::generate(), batch.clone());
-        let of = Named { id: id.clone(), line: Some(line) };
+        let asked = Asked { line, inputs: inputs.clone().into_iter().collect() };
+        let of = Named { id: id.clone(), line: Some(asked) };
         if !crowd.start(of, |cancel| async move { batch.begin(id, inputs, cancel).await }).await {
             left.push(line);
         }
@@ -96,7 +110,7 @@ impl Batch {
         let how = How { person: self.person, screen: Screen::default(), cancel };
         let (workflow, inventory) = (self.workflow.clone(), self.inventory.clone());
         let request = self.shared.request(workflow, inventory, inputs, checked, how)?;
-        Ok(run::execute_as(id, request).await)
+        Ok(run::execute_as(id, Request { wait: self.wait, ..request }).await)
     }
 }
 
@@ -145,6 +159,12 @@ fn inputs_of_each(
         found.push(Diagnostic::new(format!("`{}` has no lines", file.display())).hint(EXAMPLE));
     }
     found.into_result(lines)
+}
+
+/// The runs of a process go on side by side, so the second one would find the VM locked.
+fn only_once(vm: &VmName, first: usize) -> Diagnostic {
+    Diagnostic::new(format!("{vm} is to be moved by one run at a time, and line {first} has it already"))
+        .hint("leave one of the lines out, or begin it afterwards with a file of its own")
 }
 
 const EXAMPLE: &str = r#"each line is a JSON object with values for inputs, as {"pair": "sip"}"#;

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value as Json;
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
@@ -21,7 +22,7 @@ use tokio::{
 
 use super::{CANCELLED, Failure, Global, NEEDS_A_PERSON, REFUSED, print, print_json, run::refused};
 use crate::{
-    report::{Outcome, Report, clip, plain},
+    report::{Outcome, Report, clip, given_short, plain},
     run::{self, Owner, Refusal},
     store::{RunId, StoreError},
 };
@@ -31,6 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Of the exit codes of many runs the first of these that one of them has; in the order of what a
 /// person has to look at.
 const WORST_FIRST: [u8; 5] = [NEEDS_A_PERSON, 1, CANCELLED, REFUSED, 0];
+
+/// Characters of what a run was given.
+const INPUTS: usize = 36;
 
 /// How many runs work at once.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -55,7 +59,15 @@ pub(super) fn worse(one: u8, other: u8) -> u8 {
 pub(super) struct Named {
     pub id: RunId,
     /// The line of a file that asks for it, while the store does not know it yet.
-    pub line: Option<usize>,
+    pub line: Option<Asked>,
+}
+
+/// A line of a file that asks for a run.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// From 1.
+    pub line: usize,
+    pub inputs: BTreeMap<String, Json>,
 }
 
 /// What a run came to: its report, or why there is none.
@@ -219,7 +231,8 @@ impl Tally {
         let (outcome, code, message, hint) = match came {
             Ok(Ok(Ok(report))) => {
                 let code = report.outcome.exit_code().unwrap_or(REFUSED);
-                return self.tell_one(&of.id, None, (report.outcome, code, report.message, report.hint));
+                let end = (report.outcome, code, report.message, report.hint);
+                return self.tell_one(&of.id, None, &report.inputs, end);
             }
             Ok(Ok(Err(Refusal::Taken(_) | Refusal::Store(StoreError::Fenced(_))))) => {
                 self.elsewhere += 1;
@@ -234,29 +247,32 @@ impl Tally {
             }
         };
         self.given_up.insert(of.id.clone());
-        self.tell_one(&of.id, of.line, (outcome, code, message, hint));
+        let line = of.line.as_ref().map(|asked| asked.line);
+        let inputs = of.line.map(|asked| asked.inputs).unwrap_or_default();
+        self.tell_one(&of.id, line, &inputs, (outcome, code, message, hint));
     }
 
-    fn tell_one(&mut self, id: &RunId, line: Option<usize>, end: End) {
+    fn tell_one(&mut self, id: &RunId, line: Option<usize>, inputs: &BTreeMap<String, Json>, end: End) {
         let (outcome, code, message, hint) = end;
         self.worst = worse(self.worst, code);
         *self.ends.entry(outcome.word()).or_default() += 1;
         if self.json {
             let run = line.is_none().then_some(id);
             return print_json(&serde_json::json!({
-                "run": run, "line": line, "outcome": outcome, "message": message, "hint": hint,
-                "exit-code": code,
+                "run": run, "line": line, "inputs": inputs, "outcome": outcome, "message": message,
+                "hint": hint, "exit-code": code,
             }));
         }
         // A run that was not begun is in no list.
         let name = line.map_or_else(|| id.to_string(), |line| format!("line {line}"));
         let text = |text: Option<String>| clip(&plain(&text.unwrap_or_default()), 200);
-        let told = format!("{name:<20}  {:<20}  {}", outcome.word(), text(message));
+        let inputs = given_short(inputs, INPUTS);
+        let told = format!("{name:<21}  {:<14}  {inputs:<INPUTS$}  {}", outcome.word(), text(message));
         print(told.trim_end());
         if code != 0
             && let Some(hint) = hint
         {
-            print(&format!("{:44}hint: {}", "", text(Some(hint))));
+            print(&format!("{:23}hint: {}", "", text(Some(hint))));
         }
     }
 

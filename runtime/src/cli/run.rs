@@ -61,7 +61,7 @@ pub struct Run {
     max_age: Duration,
     /// Wait until other runs have let go of the VMs, for at most this long [1h when no time is given]
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_parser = parse_age)]
-    wait: Option<Duration>,
+    pub(super) wait: Option<Duration>,
     /// Answer yes to what a procedure asks
     #[arg(long)]
     pub(super) yes: bool,

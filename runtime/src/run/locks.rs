@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use super::Refusal;
 use crate::{
     diagnostic::Diagnostic,
@@ -150,13 +152,14 @@ fn key(uuid: &str) -> String {
     format!("vm:{uuid}")
 }
 
-/// Enter a run and take its locks.
+/// Enter a run and take its locks. `waits`: it waits for them when others hold them.
 pub async fn enter(
     store: &dyn Store,
     owners: Option<&Path>,
     id: &RunId,
     workflow: &str,
     uuids: &BTreeMap<VmName, String>,
+    waits: bool,
 ) -> Result<(), Entry> {
     let mut keys: Vec<String> = uuids.values().map(|uuid| key(uuid)).collect();
     keys.sort();
@@ -168,14 +171,14 @@ pub async fn enter(
             let what = vm.unwrap_or(what);
             let row = store.run(&run).await?;
             let left = owners.is_some_and(|folder| !lives(folder, &run));
-            Err(Entry::Locked(held(&what, &run, row.as_ref(), left)))
+            Err(Entry::Locked(held(&what, &run, row.as_ref(), left, waits)))
         }
         Err(error) => Err(Entry::Store(error)),
     }
 }
 
 /// Who holds a lock, and what can be done about it.
-fn held(what: &str, run: &RunId, row: Option<&RunRow>, left: bool) -> Diagnostic {
+fn held(what: &str, run: &RunId, row: Option<&RunRow>, left: bool, waits: bool) -> Diagnostic {
     let locked = format!("{what} is locked by run {run}");
     let stops = format!("stop it: leapfrog cancel {run}");
     match row {
@@ -186,17 +189,22 @@ fn held(what: &str, run: &RunId, row: Option<&RunRow>, left: bool) -> Diagnostic
             Diagnostic::new(format!("{locked}, which waits for an answer"))
                 .hint(format!("answer it: leapfrog approve {run}; or {stops}"))
         }
-        Some(RunRow { state: RunState::Waiting, wake: Some(_), message, .. }) => {
+        Some(row @ RunRow { state: RunState::Waiting, wake: Some(_), message, .. }) => {
             let why = message.as_deref().unwrap_or("it waits for its time");
-            Diagnostic::new(format!("{locked}: {why}"))
-                .hint(format!("go on with it: leapfrog resume {run}; or {stops}"))
+            let next = match row.is_due(Timestamp::now()) {
+                true => format!("go on with it: leapfrog resume {run}"),
+                false => "leapfrog resume --all --watch goes on with it then".to_owned(),
+            };
+            Diagnostic::new(format!("{locked}: {why}")).hint(format!("{next}; or {stops}"))
         }
         Some(RunRow { state: RunState::Paused, .. }) => Diagnostic::new(format!("{locked}, which is paused"))
             .hint(format!("try its step again: leapfrog resume {run}; or {stops}")),
         _ if left => Diagnostic::new(format!("{locked}, whose runner died"))
             .hint(format!("go on with it: leapfrog resume {run}; or {stops}")),
-        _ => Diagnostic::new(locked)
-            .hint(format!("wait for it with --wait, or look at it: leapfrog show {run}")),
+        _ => {
+            let wait = if waits { "--wait=TIME waits longer" } else { "wait for it with --wait" };
+            Diagnostic::new(locked).hint(format!("{wait}, or look at it: leapfrog show {run}"))
+        }
     }
 }
 

@@ -169,7 +169,8 @@ async fn enter(request: &mut Request, id: &RunId, uuids: &BTreeMap<VmName, Strin
     let mut told = None;
     loop {
         let (store, owners) = (request.store.as_ref(), request.owners.as_deref());
-        let locked = match locks::enter(store, owners, id, &request.workflow.name, uuids).await {
+        let name = &request.workflow.name;
+        let mut locked = match locks::enter(store, owners, id, name, uuids, request.wait.is_some()).await {
             Err(locks::Entry::Locked(locked)) => locked,
             other => return Ok(other?),
         };
@@ -177,7 +178,11 @@ async fn enter(request: &mut Request, id: &RunId, uuids: &BTreeMap<VmName, Strin
             return Err(locked.into());
         };
         if told.as_ref() != Some(&locked.message) {
-            let text = format!("waits: {}", locked.message);
+            if let Some(wait) = request.wait {
+                locked.message += &format!("; it was waited for {}", crate::report::duration(wait));
+            }
+            let hint = locked.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            let text = format!("waits: {}{hint}", locked.message);
             let what = What::Note { level: Level::Info, text };
             request.screen.event(&Event { at: began.elapsed(), what });
             told = Some(locked.message.clone());
