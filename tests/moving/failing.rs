@@ -133,7 +133,11 @@ fn what_was_done_before_the_point_of_no_return_is_undone() {
     let (sim, run) = asked_in_b("    on-failure: undo\n");
     assert_eq!(sim.places(), "sip-1 on a, sip-2 on b");
     let ran = sim.verb(&["approve", &run, "--no"]).exits(1);
-    ran.says("a person said no to the switchover").says("undone since: sip-2 runs on a again");
+    let ran = ran.says("a person said no to the switchover").says("undone since: sip-2 runs on a again");
+    let ran = ran.says("not finished: switch over from sip-1, if a person says yes");
+    let ran = ran.says("undo: move sip-2, which is standby, to a").says("undone: the move of sip-2");
+    assert_eq!(ran.out.matches("not finished").count(), 1, "what was undone was finished: {ran}");
+    ran.says("hint: every VM is where it was").says("run it again");
     assert_eq!((sim.effects(), sim.actives().as_str()), ((2, 0), "sip-1"));
     assert_eq!(sim.places(), "sip-1 on a, sip-2 on a");
     sim.verb(&["show", "--html", "report.html"]).exits(0).says("sip-2: b → a").says("undone since");
@@ -167,6 +171,8 @@ fn an_undo_moves_no_active_and_takes_no_unknown_role_for_standby() {
     sim.world(|world| async move { world.flip(&"sip".into()).await });
     sim.wait_for(|sim| sim.actives() == "sip-2");
     let ran = sim.verb(&["approve", &run, "--no"]).exits(3).says("it could not be undone");
+    let ran = ran.says("not finished: undo: ");
+    assert!(!ran.out.contains("undone: the move of"), "{ran}");
     ran.says("sip-2 is active").says(&format!("leapfrog back-out {run}"));
     assert_eq!((sim.effects(), sim.places().as_str()), ((1, 0), "sip-1 on a, sip-2 on b"));
 
@@ -183,6 +189,7 @@ fn after_the_point_of_no_return_nothing_is_undone() {
     break_copy_of(&sim, "sip-1");
     let ran = moving(&sim, &[], None).exits(3);
     let ran = ran.says("point of no return: sip-2 becomes active on b").says("so nothing is undone");
+    let ran = ran.says("not finished: move sip-1, which is standby, to b");
     ran.says("sip-1 on a, sip-2 on b").says("leapfrog back-out");
     assert_eq!((sim.effects(), sim.actives().as_str()), ((2, 1), "sip-2"));
     sim.verb(&["show"]).exits(0).says("point of no return: sip-2 becomes active on b");

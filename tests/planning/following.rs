@@ -62,7 +62,8 @@ fn what_the_plan_has_no_more_is_for_a_person_once_something_was_done() {
     let sim = planned(&[]);
     edit(&sim, |plan| plan["effects"].as_array_mut().unwrap().truncate(1));
     let ran = follow(&sim, &[]).exits(3);
-    ran.says("stopped before pair.switchover on sip").says("nothing more there");
+    let ran = ran.says("stopped before pair.switchover on sip").says("nothing more there");
+    assert!(!ran.out.contains("point of no return"), "it was not passed: {ran}");
     assert_eq!((sim.effects(), sim.places().as_str()), ((1, 0), "sip-1 on a, sip-2 on b"));
     assert_eq!(sim.actives(), "sip-1");
 }
@@ -73,6 +74,7 @@ fn another_command_of_the_driver_is_stopped_too() {
     edit(&sim, |plan| plan["effects"][2]["with"][0][1] = "/etc/keepalived/other".into());
     let ran = follow(&sim, &[]).exits(3).says("stopped before session.execute on sip-1");
     assert!(ran.out.contains("/etc/keepalived/other"), "what the plan had is named: {ran}");
+    assert!(!ran.out.contains("point of no return"), "nothing was sent: {ran}");
     assert_eq!((sim.effects(), sim.actives().as_str()), ((1, 0), "sip-1"), "{ran}");
     // Nobody waits for what was not commanded.
     let waits = |r: &&Value| {

@@ -23,6 +23,8 @@ struct Member {
     server: Server,
     vm: Vm,
     at: String,
+    /// It is surely there.
+    stays: bool,
     /// As a standby that does not converge it may be paused for the whole copy.
     cold: bool,
 }
@@ -48,6 +50,7 @@ impl<'a> Move<'a> {
                 vm: server.vm(),
                 server,
                 at: String::new(),
+                stays: true,
                 cold: false,
             })
             .collect();
@@ -153,7 +156,7 @@ impl<'a> Move<'a> {
             member.cold = estimate.cold;
             if estimate.cold {
                 note!(
-                    "if the copy of {} is not over in its time, it is moved while it is paused: it is standby then",
+                    "if the copy of {} is not over in its time, it is moved while it is paused, which may take as long again: it is standby then",
                     member.vm.name()
                 );
             }
@@ -249,6 +252,7 @@ impl<'a> Move<'a> {
     fn lost(&mut self, name: &str, stop: Stop) -> Stop {
         for member in self.members.iter_mut().filter(|m| m.name == name) {
             member.at = format!("{} or {}", member.at, self.to);
+            member.stays = false;
         }
         stop
     }
@@ -303,6 +307,7 @@ impl<'a> Move<'a> {
         if !self.options.confirm.unwrap_or(false) {
             return Ok(());
         }
+        run::step(&format!("switch over from {active}, if a person says yes"));
         let question =
             format!("{} is about to lose its role to a member on {}: switch over?", active, self.to);
         match run::confirm(&question) {
@@ -405,15 +410,16 @@ impl<'a> Move<'a> {
     /// A stop that also says where everything is.
     fn stopped(&self, stop: Stop) -> Stop {
         let places: Vec<String> = self.members.iter().map(|m| format!("{} on {}", m.name, m.at)).collect();
+        let next = match self.members.iter().all(|m| m.stays && m.at != self.to) {
+            true => "mend the cause and run it again: no member has moved",
+            false => "run it again to go on from here, or with the other machine as destination to go back",
+        };
         let add = |text: String| {
             let (text, hint) = match text.rsplit_once(" (hint: ") {
                 Some((text, hint)) => (text.to_owned(), format!("{}; ", hint.trim_end_matches(')'))),
                 None => (text, String::new()),
             };
-            format!(
-                "{text}; {} (hint: {hint}run it again to go on from here, or with the other machine as destination to go back)",
-                places.join(", ")
-            )
+            format!("{text}; {} (hint: {hint}{next})", places.join(", "))
         };
         if self.members.iter().any(|m| m.at.is_empty()) {
             return stop;

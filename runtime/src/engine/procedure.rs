@@ -81,13 +81,18 @@ impl Procedure {
     pub async fn call(&self, lane: &Lane, function: &str, args: &[Arg], limits: Limits) -> Ended {
         let mut store = self.engine.store(PluginState::new(lane.clone(), limits));
         store.data_mut().may_rest = true;
-        match call(&mut store, &self.pre, function, args).await {
+        let ended = match call(&mut store, &self.pre, function, args).await {
             Ok(result) => ended(result.first()).shortened(),
             Err(error) => match error.downcast_ref::<Parked>() {
                 Some(parked) => Ended::Waits(parked.clone()),
                 None => Ended::Trapped(trap(&error, store.data_mut())).shortened(),
             },
+        };
+        // Told now: what comes next, another attempt or an undo, has parts of its own.
+        if !matches!(ended, Ended::Waits(_)) {
+            lane.context().facts.steps_end(matches!(ended, Ended::Done(_)));
         }
+        ended
     }
 }
 

@@ -191,6 +191,11 @@ impl Lane {
         if intent && !lost {
             context.undisturbed(function)?;
             context.admit(&self.0.name, call, on, with)?;
+            // That a switchover is announced is no effect yet: what its driver sends is.
+            if function != Function::PairSwitchover {
+                // Durable with the intent, so that whoever reads of the effect reads of the mark.
+                context.facts.passes_the_marks();
+            }
             let record = body(&Body::<A, ()> { call, on, with: Some(with), gave: None })?;
             context.journal.note(&self.0.name, n, Kind::Intent, record).await?;
             context.journal.commit().await?;

@@ -133,11 +133,20 @@ impl Context {
 
     /// From now on a step is undone: nothing is moved but these VMs, each to its home.
     pub fn undoes(&self, homes: Homes) {
+        self.facts.undo_begins();
         *self.homes.lock().unwrap_or_else(|e| e.into_inner()) = Some(Arc::new(homes));
     }
 
     pub(super) fn homes(&self) -> Option<Arc<Homes>> {
         self.homes.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Say what was undone: each VM that is at its home again.
+    pub fn tell_what_is_undone(&self) {
+        let Some(homes) = self.homes() else { return };
+        for (vm, home) in homes.iter().filter(|(vm, home)| self.facts.place(vm).as_ref() == Some(*home)) {
+            self.facts.note(false, &format!("undone: the move of {vm}, which runs on {home} again"));
+        }
     }
 
     /// What a plan in the making has done so far, over what the world says.

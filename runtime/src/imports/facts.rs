@@ -23,6 +23,12 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of notes and titles that are kept as they are; what comes later is cut.
 const MAX_WORDS: usize = 8 << 20;
 
+/// Marks of a point of no return that wait for their effect.
+const MAX_MARKS: usize = 16;
+
+/// Before the titles of the parts of an undo.
+const UNDO: &str = "undo: ";
+
 /// The lane of the run itself, where facts stand in the journal.
 pub const RUN_LANE: &str = "run";
 
@@ -44,6 +50,10 @@ struct Inner {
     /// The plugin's own step that goes on: number and title.
     part: Option<(u64, String)>,
     parts: u64,
+    /// What a step has done is being undone.
+    undoing: bool,
+    /// What the procedure says cannot be taken back after its next effect.
+    marks: Vec<String>,
     roles: BTreeMap<ServerName, Role>,
     places: BTreeMap<VmName, MachineName>,
     sampled: BTreeMap<VmName, Duration>,
@@ -59,8 +69,13 @@ impl Inner {
         if self.words <= MAX_WORDS { text.to_owned() } else { crate::report::clip(text, 200) }
     }
 
+    /// How old the run is, whichever process works on it.
+    fn at(&self) -> Duration {
+        self.age + self.clock.now().saturating_sub(self.began)
+    }
+
     fn tell(&mut self, what: What) {
-        let event = Event { at: self.age + self.clock.now().saturating_sub(self.began), what };
+        let event = Event { at: self.at(), what };
         self.screen.event(&event);
         if !matches!(event.what, What::MigrationProgress { .. })
             && let Ok(body) = serde_json::to_string(&event)
@@ -92,6 +107,8 @@ impl Facts {
             events: 0,
             part: None,
             parts: 0,
+            undoing: false,
+            marks: Vec::new(),
             roles: BTreeMap::new(),
             places: BTreeMap::new(),
             sampled: BTreeMap::new(),
@@ -119,6 +136,7 @@ impl Facts {
                 What::StepBegan { step, text } => {
                     inner_mut.parts = step.parse().unwrap_or(inner_mut.parts);
                     inner_mut.part = Some((inner_mut.parts, text.clone()));
+                    inner_mut.undoing |= text.starts_with(UNDO);
                 }
                 What::StepEnded { .. } => inner_mut.part = None,
                 What::Role { server, role } => drop(inner_mut.roles.insert(server.clone(), *role)),
@@ -144,13 +162,25 @@ impl Facts {
         inner.parts += 1;
         let n = inner.parts;
         let text = inner.words(title);
+        let text = if inner.undoing { format!("{UNDO}{text}") } else { text };
         inner.part = Some((n, text.clone()));
         inner.tell(What::StepBegan { step: n.to_string(), text });
     }
 
-    /// The procedure is over.
+    /// The procedure has come back, or the run is over: the part that goes on is done, or is the one
+    /// that was not finished. Does nothing when that was told before.
     pub fn steps_end(&self, ok: bool) {
         self.inner().end_part(ok);
+    }
+
+    /// From now on a step is undone, part by part.
+    pub fn undo_begins(&self) {
+        let mut inner = self.inner();
+        // A run that goes on after a crash may be in the middle of it.
+        if !inner.undoing {
+            inner.end_part(false);
+            inner.undoing = true;
+        }
     }
 
     /// The part that goes on, for the message of a failure.
@@ -165,11 +195,22 @@ impl Facts {
         inner.tell(What::Note { level, text });
     }
 
-    /// What comes next is not undone by itself.
+    /// What comes next is not undone by itself. It is told when it comes
+    /// ([`passes_the_marks`](Self::passes_the_marks)): a run may be stopped before.
     pub fn point_of_no_return(&self, what: &str) {
         let mut inner = self.inner();
-        let text = inner.words(what);
-        inner.tell(What::PointOfNoReturn { text });
+        if inner.marks.len() < MAX_MARKS && !inner.marks.iter().any(|mark| mark == what) {
+            let text = inner.words(what);
+            inner.marks.push(text);
+        }
+    }
+
+    /// An effect is about to begin: what was marked before it is past its point of no return.
+    pub fn passes_the_marks(&self) {
+        let mut inner = self.inner();
+        for text in std::mem::take(&mut inner.marks) {
+            inner.tell(What::PointOfNoReturn { text });
+        }
     }
 
     /// A note that is said once a run, however often it is found.
@@ -246,8 +287,8 @@ impl Facts {
 
     pub fn progress(&self, vm: &VmName, progress: &Progress) {
         let mut inner = self.inner();
-        let now = inner.clock.now();
-        inner.screen.progress(now, vm, progress);
+        let (now, at) = (inner.clock.now(), inner.at());
+        inner.screen.progress(at, vm, progress);
         let last = inner.sampled.get(vm).copied();
         if last.is_none_or(|last| now.saturating_sub(last) >= SAMPLE_EVERY) {
             inner.sampled.insert(vm.clone(), now);
@@ -315,3 +356,7 @@ impl Facts {
         report
     }
 }
+
+#[cfg(test)]
+#[path = "facts_tests.rs"]
+mod tests;

@@ -128,6 +128,7 @@ impl Made<'_> {
             };
             // A run makes the call as well, so it is part of the plan; it just changes nothing.
             let refused = refusal(calls, call);
+            let changes = refused.is_none();
             match effect.call.as_str() {
                 _ if refused.is_some() => {
                     effect.what = format!("{} on {} changes nothing", effect.call, effect.on);
@@ -151,7 +152,7 @@ impl Made<'_> {
                 }
                 _ => effect.what = format!("{} on {}", effect.call, effect.on),
             }
-            if let Some(what) = marked.remove(effect.lane.as_str()) {
+            if let Some(what) = marked.remove(effect.lane.as_str()).filter(|_| changes) {
                 effect.point_of_no_return = true;
                 effect.notes.push(format!("point of no return: {what}"));
             }

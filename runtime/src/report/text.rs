@@ -6,8 +6,9 @@ use serde_json::Value as Json;
 
 use super::{
     escape::clip,
-    model::{Level, MigrationResult, Outcome, Report, What},
+    model::{Level, MigrationResult, MigrationSpan, Outcome, Report, What},
 };
+use crate::model::{MachineName, VmName};
 
 /// Names and reasons longer than this are cut in a line.
 const LONG: usize = 300;
@@ -36,7 +37,6 @@ pub fn bytes(count: u64) -> String {
     bytesize::ByteSize(count).display().iec().to_string()
 }
 
-/// One event as a line, without its time.
 /// What a run was given, as on the command line: `destination=b pair=sip`. Each is escaped and cut.
 pub fn given<'a>(inputs: impl IntoIterator<Item = (&'a String, &'a Json)>) -> String {
     let word = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -56,6 +56,7 @@ pub fn given_short<'a>(inputs: impl IntoIterator<Item = (&'a String, &'a Json)>,
     clip(&given(inputs), width)
 }
 
+/// One event as a line, without its time.
 pub fn event_text(what: &What) -> String {
     let line = match what {
         What::StepBegan { text, .. } => text.clone(),
@@ -148,14 +149,31 @@ fn name(text: &str) -> String {
     clip(text, 80)
 }
 
+/// Each VM that was moved and where to, in that order; one that is where it began is told so.
+fn moved(report: &Report) -> Vec<String> {
+    let spans = report.migrations();
+    let completed =
+        |span: &&MigrationSpan<'_>| matches!(span.ended, Some((_, MigrationResult::Completed { .. })));
+    let mut ways: Vec<(&VmName, Vec<&MachineName>)> = Vec::new();
+    for span in spans.iter().filter(completed) {
+        match ways.iter_mut().find(|(vm, _)| *vm == span.vm) {
+            Some((_, way)) => way.push(span.destination),
+            None => ways.push((span.vm, vec![span.source, span.destination])),
+        }
+    }
+    let told = |(vm, way): (&VmName, Vec<&MachineName>)| {
+        let back = way.len() > 2 && way.first() == way.last();
+        let on = &way[1..way.len() - usize::from(back)];
+        let on: Vec<_> = on.iter().map(|machine| name(machine.as_str())).collect();
+        let back = if back { " and back" } else { "" };
+        format!("{} to {}{back}", name(vm.as_str()), on.join(" and "))
+    };
+    ways.into_iter().map(told).collect()
+}
+
 /// One sentence: how it ended.
 pub(super) fn sentence(report: &Report) -> String {
-    let moved: Vec<_> = report
-        .migrations()
-        .iter()
-        .filter(|span| matches!(span.ended, Some((_, MigrationResult::Completed { .. }))))
-        .map(|span| format!("{} to {}", name(span.vm.as_str()), name(span.destination.as_str())))
-        .collect();
+    let moved = moved(report);
     // An end that nobody saw is neither a move nor none.
     let unsure: Vec<_> = report
         .migrations()
@@ -290,6 +308,21 @@ mod tests {
     }
 
     #[test]
+    fn what_tells_runs_apart_is_not_cut_off_by_what_is_false() {
+        let inputs = [
+            ("confirm", Json::from(false)),
+            ("destination", "b".into()),
+            ("pair", "sip\u{1b}[2J".into()),
+            ("switch-back", true.into()),
+        ];
+        let inputs = inputs.map(|(key, value)| (key.to_owned(), value));
+        let each = || inputs.iter().map(|(key, value)| (key, value));
+        assert_eq!(given(each()), r"confirm=false destination=b pair=sip\x1b[2J switch-back=true");
+        assert_eq!(given_short(each(), 40), r"destination=b pair=sip\x1b[2J switch-ba…");
+        assert!(given_short(each(), 100).ends_with("switch-back=true confirm=false"));
+    }
+
+    #[test]
     fn the_summary_says_what_the_board_asks() {
         let text = summary(&samples::success());
         assert_eq!(
@@ -306,22 +339,26 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_asked_nothing_saw_no_gap_of_zero() {
-    #[test]
-    fn what_tells_runs_apart_is_not_cut_off_by_what_is_false() {
-        let inputs = [
-            ("confirm", Json::from(false)),
-            ("destination", "b".into()),
-            ("pair", "sip\u{1b}[2J".into()),
-            ("switch-back", true.into()),
-        ];
-        let inputs = inputs.map(|(key, value)| (key.to_owned(), value));
-        let each = || inputs.iter().map(|(key, value)| (key, value));
-        assert_eq!(given(each()), r"confirm=false destination=b pair=sip\x1b[2J switch-back=true");
-        assert_eq!(given_short(each(), 40), r"destination=b pair=sip\x1b[2J switch-ba…");
-        assert!(given_short(each(), 100).ends_with("switch-back=true confirm=false"));
+    fn what_came_home_is_not_told_as_moved_elsewhere() {
+        let mut report = samples::success();
+        let back: Vec<_> = report
+            .events
+            .iter()
+            .filter_map(|event| match event.what.clone() {
+                What::MigrationEnded { vm, source, destination, end } if vm.as_str() == "sip-b-vm" => {
+                    let what = What::MigrationEnded { vm, source: destination, destination: source, end };
+                    Some(super::super::model::Event { at: event.at, what })
+                }
+                _ => None,
+            })
+            .collect();
+        report.events.extend(back);
+        let text = sentence(&report);
+        assert!(text.contains("moved sip-b-vm to ma2 and back, sip-a-vm to ma2;"), "{text}");
     }
 
+    #[test]
+    fn a_probe_that_asked_nothing_saw_no_gap_of_zero() {
         let mut report = samples::success();
         let mut series = serde_json::to_value(&report.probes[0]).expect("json");
         series["series"]["sent"] = 0.into();

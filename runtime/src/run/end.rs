@@ -1,12 +1,15 @@
 //! How a run ends, or comes to rest: what is written down of it, and what a procedure's word is worth.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use super::Refusal;
 use crate::{
     imports::{Context, Facts},
-    report::{Outcome, Report},
+    model::{MachineName, VmName},
+    report::{Outcome, Report, What},
     store::{Journal, Rest, RunId, RunState, StoreError},
 };
 
@@ -30,6 +33,11 @@ pub(super) fn tell_rest(report: &mut Report, run: &RunId, rest: &Rest) {
             format!(
                 "leapfrog resume {run} tries the step again; leapfrog approve {run} --no ends the run as failed; {stops}"
             ),
+        ),
+        (_, Some(wake)) if wake <= Timestamp::now() => (
+            Outcome::Waiting,
+            rest.message.clone(),
+            format!("its time has come: leapfrog resume {run} goes on with it; {stops}"),
         ),
         (_, Some(_)) => (
             Outcome::Waiting,
@@ -84,6 +92,27 @@ pub(super) fn after_a_disturbance(what: &str, end: End) -> End {
     End::new(Outcome::NeedsAPerson, format!("{} (hint: {hint})", text.unwrap_or_default()))
 }
 
+/// What a person does after a failure of which nobody has said more.
+pub(super) fn after_a_failure(report: &Report) -> String {
+    let mut places: BTreeMap<&VmName, (Option<&MachineName>, Option<&MachineName>)> = BTreeMap::new();
+    for event in &report.events {
+        if let What::Placement { vm, machine } = &event.what {
+            let machine = machine.as_ref();
+            places.entry(vm).or_insert((machine, machine)).1 = machine;
+        }
+    }
+    let again = "mend the cause and run it again";
+    if places.is_empty() {
+        return again.to_owned();
+    }
+    match places.values().all(|(first, last)| last.is_some() && first == last) {
+        true => format!("every VM is where it was: {again}"),
+        false => {
+            format!("{again} to go on from here, or plan the way home: leapfrog back-out {}", report.run)
+        }
+    }
+}
+
 /// How the steps ended.
 #[derive(Debug)]
 pub(crate) struct End {
@@ -124,6 +153,34 @@ pub(super) fn split_hint(message: Option<String>) -> (Option<String>, Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Event;
+
+    #[test]
+    fn after_a_failure_a_person_is_told_what_comes_next() {
+        let mut report = Report::new("r1", "w", Timestamp::now());
+        let mut seen = |vm: &str, machine: Option<&str>| {
+            let what = What::Placement { vm: vm.into(), machine: machine.map(MachineName::from) };
+            report.events.push(Event { at: std::time::Duration::ZERO, what });
+            after_a_failure(&report)
+        };
+        assert!(seen("v", Some("a")).starts_with("every VM is where it was"));
+        assert!(seen("w", Some("a")).starts_with("every VM is where it was"));
+        assert!(seen("v", None).contains("leapfrog back-out r1"));
+        assert!(seen("v", Some("b")).contains("leapfrog back-out r1"));
+        assert!(seen("v", Some("a")).starts_with("every VM is where it was"), "it is home again");
+    }
+
+    #[test]
+    fn a_wait_whose_time_has_come_is_not_said_to_end_later() {
+        let hint = |wake: Timestamp| {
+            let mut report = Report::new("r1", "w", Timestamp::now());
+            let rest = Rest { state: RunState::Waiting, message: "it waits".into(), wake: Some(wake) };
+            tell_rest(&mut report, &RunId::generate(), &rest);
+            report.hint.expect("a hint")
+        };
+        assert!(hint(Timestamp::UNIX_EPOCH).starts_with("its time has come: leapfrog resume "));
+        assert!(hint(Timestamp::MAX).starts_with("leapfrog resume --all --watch"));
+    }
 
     #[test]
     fn what_was_not_written_down_is_no_success_and_no_refusal() {

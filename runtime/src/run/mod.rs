@@ -38,7 +38,10 @@ pub use report::report_of;
 pub use saved::{Saved, inputs_of, locked_vms, records};
 
 use self::{
-    end::{after_a_disturbance, left_to_wait, split_hint, state, success_that_nobody_saw, unkept},
+    end::{
+        after_a_disturbance, after_a_failure, left_to_wait, split_hint, state, success_that_nobody_saw,
+        unkept,
+    },
     report::first_report,
 };
 use crate::{
@@ -175,12 +178,12 @@ async fn enter(request: &mut Request, id: &RunId, uuids: &BTreeMap<VmName, Strin
             other => return Ok(other?),
         };
         let Some(left) = request.wait.and_then(|wait| wait.checked_sub(began.elapsed())) else {
-            return Err(locked.into());
-        };
-        if told.as_ref() != Some(&locked.message) {
             if let Some(wait) = request.wait {
                 locked.message += &format!("; it was waited for {}", crate::report::duration(wait));
             }
+            return Err(locked.into());
+        };
+        if told.as_ref() != Some(&locked.message) {
             let hint = locked.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
             let text = format!("waits: {}{hint}", locked.message);
             let what = What::Note { level: Level::Info, text };
@@ -302,6 +305,9 @@ async fn perform<T>(
         return left_to_wait(&journal, &facts, end).await;
     }
     facts.steps_end(end.outcome == Outcome::Done);
+    if end.outcome == Outcome::Failed {
+        context.tell_what_is_undone();
+    }
     // Whatever went wrong: if nothing was begun, nothing was touched.
     if end.outcome != Outcome::Done && end.outcome != Outcome::Cancelled && context.effects() == 0 {
         end.outcome = Outcome::Refused;
@@ -316,6 +322,8 @@ async fn perform<T>(
         }
     }
     let (message, hint) = split_hint(end.message);
+    let unsaid = hint.is_none() && end.outcome == Outcome::Failed;
+    let hint = if unsaid { Some(after_a_failure(&facts.report())) } else { hint };
     facts.amend(|report| {
         report.outcome = end.outcome;
         report.message = message.clone();
