@@ -64,12 +64,33 @@ fn a_cancelled_run_of_a_dead_runner_aborts_its_copy() {
 #[test]
 fn an_abandoned_run_touches_nothing_and_says_what_it_leaves() {
     let (sim, run) = left_in_mid_copy();
-    sim.verb(&["cancel", &run, "--abandon"]).exits(0).says("a copy of sip-2 may be under way");
+    let ran = sim.verb(&["cancel", &run, "--abandon"]).exits(0).says("a copy of sip-2 may be under way");
+    let ran = ran.says("its locks are free now").says("$ virsh -c sim://a domjobinfo sip-2\n");
+    let ran = ran.says("$ virsh -c sim://a domjobabort sip-2\n").says("$ virsh -c sim://b domstate sip-2");
+    assert!(!ran.out.contains("sim://b domjob"), "its source is known: {ran}");
+    sim.verb(&["locks", "list"]).exits(0).says("no locks");
     assert_eq!((sim.effects(), sim.counts().aborts), ((1, 0), 0));
     assert_eq!(sim.snapshot().copies.len(), 1);
     // The locks are free, and the next run looks at the world for itself.
     sim.move_pair(&[]).exits(2).says("migration of it is under way");
     sim.verb(&["resume", &run]).exits(2).warns("is over: cancelled");
+}
+
+#[test]
+fn the_remedies_of_an_abandoned_copy_are_quoted_and_name_every_machine_it_may_come_from() {
+    let setup = Setup { machines: vec!["a", "b", "c"], ..Setup::long_copies() };
+    let text = setup
+        .inventory()
+        .replace("  sip-2: {max-pause: 2s}", "  sip-2: {max-pause: 2s, domain: \"sip 2; reboot\"}");
+    let sim = Simulated::with_inventory(&text);
+    // It died when the copy may have begun, and before it knew.
+    assert_eq!(sim.move_pair_and_die(&[], "after:intent:vm.migrate:1").code, None);
+    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    let ran = sim.verb(&["cancel", &run, "--abandon", "--json"]).exits(0).json();
+    assert_eq!((&ran[0]["outcome"], &ran[0]["locks"]), (&"cancelled".into(), &"free".into()));
+    let stop =
+        ["virsh -c sim://a domjobabort 'sip 2; reboot'", "virsh -c sim://c domjobabort 'sip 2; reboot'"];
+    assert_eq!(ran[0]["remedies"][1]["commands"], serde_json::json!(stop), "{}", ran[0]);
 }
 
 #[test]
@@ -231,6 +252,13 @@ fn a_no_stops_before_the_roles_swap_and_an_answer_survives_the_runner() {
 #[test]
 fn the_way_home_is_planned_from_wherever_a_run_has_left_the_pair() {
     let sim = Simulated::pair();
+    // It stops in (a).
+    sim.world(|world| async move { world.kill_copy(&"sip-2".into()).await });
+    let ran = sim.move_pair(&[]).exits(1).says("Failed after").says("no VM was moved");
+    let ran = ran.says("hint: mend the cause and run it again");
+    assert!(!ran.out.contains("go back"), "there is no way back from where it was: {ran}");
+    let run = sim.newest_run();
+    sim.verb(&["back-out", &run]).exits(2).warns("has moved nothing: there is nothing to go home from");
     // It stops in (b).
     sim.move_pair(&["-i", "confirm=true"]).exits(3);
     let run = sim.newest_run();
@@ -238,7 +266,7 @@ fn the_way_home_is_planned_from_wherever_a_run_has_left_the_pair() {
     sim.verb(&["cancel", &run]).exits(0);
     let plan = sim.verb(&["back-out", &run]).exits(0).says("move sip-2 (standby) from b to a");
     assert!(!plan.out.contains("switch pair"), "the active never left: {plan}");
-    assert_eq!(sim.effects(), (1, 0), "it only plans");
+    assert_eq!(sim.effects(), (2, 0), "it only plans");
     // From (d) it is the whole way, and what it planned can be run.
     sim.move_pair(&[]).exits(0);
     let run = sim.newest_run();

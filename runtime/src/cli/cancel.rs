@@ -1,8 +1,9 @@
 //! `leapfrog cancel`: stopping a run safely, or giving one up.
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{process, sync::Arc, time::Duration};
 
 use clap::Args;
+use serde_json::Value as Json;
 use tokio::sync::watch;
 
 use super::{
@@ -13,19 +14,27 @@ use super::{
 };
 use crate::{
     diagnostic::Diagnostic,
-    imports::{Person, replay::Replay},
+    imports::{
+        Person,
+        replay::{OpenCopy, Replay},
+    },
+    inventory::Inventory,
+    model::{MachineName, VmName},
+    plan::commands,
     report::plain,
-    run as runs,
+    run::{self as runs, Saved},
     store::{RunId, RunState, SqliteStore, Store, verify_chain},
 };
 
 /// A copy that is aborted ends within this time, and with it the run.
 const ENDS_WITHIN: Duration = Duration::from_secs(400);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// The run was over before it could be stopped, and not as cancelled.
+const CAME_TO_ANOTHER_END: u8 = 1;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leapfrog cancel 20261201-021503-k7f2\n  leapfrog cancel 20261201-021503-k7f2 --abandon\n\nA copy under way is aborted, and the machines are asked where the VM is then. A switchover under way ends. A run whose runner died is taken over for that.\n--abandon asks nobody and touches nothing: it frees the run's locks and says what may be left behind."
+    after_help = "Examples:\n  leapfrog cancel 20261201-021503-k7f2\n  leapfrog cancel 20261201-021503-k7f2 --abandon\n\nA copy under way is aborted, and the machines are asked where the VM is then. A switchover under way ends. A run whose runner died is taken over for that.\n--abandon asks nobody and touches nothing: it frees the run's locks and says what may be left behind, with the commands to look at it and to stop it.\n\nExit codes, of this command and not of the run: 0 it is cancelled, or given up; 1 it came to another end before it could be stopped; 2 there was nothing to cancel, or it cannot be; 3 a person must look. The process that worked on the run ends with 4."
 )]
 pub struct Cancel {
     /// The run, or the beginning of its name
@@ -60,14 +69,10 @@ impl Cancel {
                     .into());
             }
             let left = left_behind(&store, &row.id).await?;
-            let message = format!("given up by a person{left}");
+            let message = format!("given up by a person; {}", left.told);
             let epoch = store.reopen(&row.id, row.epoch, Vec::new()).await?;
             store.finish(&row.id, epoch, Vec::new(), RunState::Cancelled, &message).await?;
-            if global.json {
-                print_json(&serde_json::json!({ "run": row.id, "outcome": "cancelled", "message": message }));
-            } else {
-                print(&format!("{}: {message}", row.id));
-            }
+            left.tell(global, &row.id, &message);
             return Ok(0);
         }
         if !lives {
@@ -82,7 +87,7 @@ impl Cancel {
         let told = match runs::is_side_by_side(&owners, pid) {
             true => runs::ask_to_stop(&owners, &row.id).is_ok(),
             false => {
-                let told = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+                let told = process::Command::new("kill").args(["-TERM", &pid.to_string()]).status();
                 told.is_ok_and(|status| status.success())
             }
         };
@@ -96,7 +101,9 @@ impl Cancel {
         }
         let until = tokio::time::Instant::now() + ENDS_WITHIN;
         while tokio::time::Instant::now() < until {
-            if let Some(now) = store.run(&row.id).await?.filter(|now| now.state != RunState::Running) {
+            let now = store.run(&row.id).await?;
+            let is_open = now.as_ref().is_some_and(|now| now.state.is_open());
+            if let Some(now) = now.filter(|_| !is_open) {
                 let message = now.message.unwrap_or_default();
                 if global.json {
                     print_json(
@@ -105,10 +112,10 @@ impl Cancel {
                 } else {
                     print(&format!("{}: {}: {}", row.id, now.state, plain(&message)));
                 }
-                return Ok(if now.state == RunState::Cancelled { 0 } else { 1 });
+                return Ok(code_of(now.state));
             }
-            // It died before it had stopped: somebody has to.
-            if !runs::lives(&owners, &row.id) && global.is_left(&store, &row).await? {
+            // It died, or was left to wait, before it had stopped: somebody has to stop it.
+            if is_open && !runs::lives(&owners, &row.id) {
                 return take_over_and_stop(global, &store, &row.id).await;
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -119,6 +126,15 @@ impl Cancel {
                 .into(),
             code: super::NEEDS_A_PERSON,
         })
+    }
+}
+
+/// The exit code of a cancel that has led to this end.
+fn code_of(state: RunState) -> u8 {
+    match state {
+        RunState::Cancelled => 0,
+        RunState::NeedsPerson => super::NEEDS_A_PERSON,
+        _ => CAME_TO_ANOTHER_END,
     }
 }
 
@@ -146,32 +162,116 @@ async fn take_over_and_stop(global: &Global, store: &Arc<SqliteStore>, id: &RunI
     let outcome = one(global, store, id, Person::Absent, cancel).await?;
     match tell(global, outcome, None).await {
         Ok(super::CANCELLED) => Ok(0),
+        Ok(0) => Ok(CAME_TO_ANOTHER_END),
         other => other,
     }
 }
 
+/// What may go on without a run that is given up.
+#[derive(Debug, Default)]
+struct Behind {
+    /// A fragment.
+    told: String,
+    /// What a person may do about it, each with its commands.
+    remedies: Vec<(String, Vec<String>)>,
+    simulated: bool,
+}
+
+impl Behind {
+    fn tell(&self, global: &Global, id: &RunId, message: &str) {
+        if global.json {
+            let remedy = |(what, commands): &(String, Vec<String>)| serde_json::json!({ "what": what, "commands": commands });
+            let remedies: Vec<_> = self.remedies.iter().map(remedy).collect();
+            return print_json(&serde_json::json!({
+                "run": id, "outcome": "cancelled", "message": message, "locks": "free", "remedies": remedies,
+            }));
+        }
+        print(&format!("{id}: {message}"));
+        print("its locks are free now: another run may take its VMs, and looks at them for itself");
+        for (what, commands) in &self.remedies {
+            print(&format!("  {what}"));
+            commands.iter().for_each(|command| print(&format!("    $ {}", plain(command))));
+        }
+        if self.simulated && !self.remedies.is_empty() {
+            print("  (these machines are simulated: there is no virsh for them, and a copy ends by itself)");
+        }
+    }
+
+    /// The commands for a copy that may be under way.
+    fn of_copy(&mut self, inventory: &Inventory, copy: &OpenCopy) {
+        let vm = VmName::new(&*copy.vm);
+        let name = |value: Option<&Json>| value.and_then(Json::as_str).map(MachineName::new);
+        let destination = name(copy.with.get(0));
+        let sources = match name(copy.gave.as_ref().and_then(|gave| gave.pointer("/Ok/source"))) {
+            Some(source) => vec![source],
+            // Its reply was lost: it may come from anywhere.
+            None => inventory
+                .machines
+                .keys()
+                .filter(|name| Some(*name) != destination.as_ref())
+                .cloned()
+                .collect(),
+        };
+        let on_each = |machines: &[MachineName], command: Command| {
+            machines.iter().map(|machine| command(inventory, machine, &vm)).collect::<Vec<_>>()
+        };
+        let shown = plain(vm.as_str());
+        self.remedies
+            .push((format!("see how far the copy of {shown} is"), on_each(&sources, commands::progress)));
+        let stop = format!("stop it: {shown} goes on where it was");
+        self.remedies.push((stop, on_each(&sources, commands::abort)));
+        let all: Vec<MachineName> = sources.iter().cloned().chain(destination).collect();
+        self.remedies.push((format!("see where {shown} runs"), on_each(&all, commands::look)));
+    }
+}
+
+type Command = fn(&Inventory, &MachineName, &VmName) -> String;
+
 /// What may go on without the run.
-async fn left_behind(store: &SqliteStore, id: &crate::store::RunId) -> Result<String, Failure> {
+async fn left_behind(store: &SqliteStore, id: &RunId) -> Result<Behind, Failure> {
     let records = runs::records(store, id).await?;
     // A journal that cannot be read is no reason to keep the locks.
-    let unreadable = || Ok("; its journal cannot be read to its end, so look at all its VMs".to_owned());
+    let unreadable = || {
+        let told = "its journal cannot be read to its end, so look at all its VMs".to_owned();
+        Ok(Behind { told, ..Behind::default() })
+    };
     let head = store.run(id).await?.map_or(0, |row| row.head);
     if verify_chain(id, &records).is_err() || records.last().map_or(0, |record| record.seq) != head {
         return unreadable();
     }
     let Ok(replay) = Replay::new(&records) else { return unreadable() };
-    let vms: Vec<String> =
-        replay.open_copies().into_iter().map(|copy| plain(&copy.vm).into_owned()).collect();
-    let mut left = String::new();
-    if !vms.is_empty() {
-        left.push_str(&format!(
-            "; a copy of {} may be under way, or over: look where it runs",
-            vms.join(" and ")
-        ));
+    let copies = replay.open_copies();
+    let mut left = Behind::default();
+    // Without its inventory there are no commands to show.
+    if let Ok(saved) = Saved::of_any(store, id).await {
+        copies.iter().for_each(|copy| left.of_copy(&saved.inventory, copy));
+        left.simulated = saved.inventory.simulator.is_some();
     }
-    let commands = replay.open_commands();
-    if !commands.is_empty() {
-        left.push_str(&format!("; {} may have happened: look at the roles", plain(&commands.join(" and "))));
+    let mut told = Vec::new();
+    if !copies.is_empty() {
+        let vms: Vec<_> = copies.iter().map(|copy| plain(&copy.vm)).collect();
+        told.push(format!("a copy of {} may be under way, or over: look where it runs", vms.join(" and ")));
     }
-    Ok(if left.is_empty() { "; nothing of it was under way".to_owned() } else { left })
+    let open = replay.open_commands();
+    if !open.is_empty() {
+        told.push(format!("{} may have happened: look at the roles", plain(&open.join(" and "))));
+    }
+    if told.is_empty() {
+        told.push("nothing of it was under way".to_owned());
+    }
+    left.told = told.join("; ");
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_run_that_was_cancelled_gives_0() {
+        let codes = RunState::ALL.map(|state| (state, code_of(state)));
+        let zero: Vec<_> = codes.iter().filter(|(_, code)| *code == 0).map(|(state, _)| *state).collect();
+        assert_eq!(zero, [RunState::Cancelled]);
+        assert_eq!(code_of(RunState::NeedsPerson), 3);
+    }
 }

@@ -13,7 +13,7 @@
 //! know it takes for granted and says so. A run that follows a plan is stopped by the
 //! [`Follower`] before any effect that the plan does not have.
 
-mod commands;
+pub(crate) mod commands;
 mod document;
 mod follow;
 mod html;
