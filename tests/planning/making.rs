@@ -61,6 +61,7 @@ fn the_effects_are_in_their_order_with_what_a_person_would_type() {
         "2. switch pair sip over from sip-1 to sip-2   <- point of no return",
         "| ssh sip-1 'tee /etc/keepalived/switch'",
         "3. move sip-1 (standby) from a to b",
+        "expected from what its guest writes now, as active",
         "ends:   sip-1 on b, standby; sip-2 on b, active",
         "assumed: after the switchover sip-2 is active",
         "nothing was touched",
@@ -133,6 +134,19 @@ fn a_pause_that_may_be_raised_is_told_with_its_limit() {
         .exits(0)
         .says("planned pause at most 2.0 s")
         .says("raised up to 6.0 s if it does not converge");
+}
+
+#[test]
+fn a_pause_that_was_measured_of_an_active_is_told_as_such() {
+    let sim = Simulated::pair();
+    let plan = plan(&sim, &["--json"]).exits(0).json().swap_remove(0);
+    let measured = |at: usize| plan["effects"][at]["estimate"]["measured-active"].as_bool();
+    assert_eq!((measured(0), measured(3)), (Some(false), Some(true)), "{plan}");
+    // Already standby, it is measured as what it is when it is copied.
+    let members = vec![("sip-1", "a"), ("sip-2", "b")];
+    let sim = Simulated::with(&Setup { members, active: "sip-2", ..Setup::default() });
+    let ran = super::plan(&sim, &[]).exits(0).says("1. move sip-1 (standby)");
+    assert!(!ran.out.contains("as active"), "{ran}");
 }
 
 #[test]

@@ -120,6 +120,10 @@ pub struct Estimate {
     /// How long the guest will be paused, where the look beforehand can tell.
     #[serde(rename = "expected-pause-ms", with = "ms::option", default)]
     pub expected_pause: Option<Duration>,
+    /// That was told of what the guest writes while its server is active; when it is copied, the
+    /// server is standby.
+    #[serde(default)]
+    pub measured_active: bool,
     /// How long the VM may be paused before the middleware in it reacts; `null` where a pause
     /// triggers nothing or where that is not known.
     #[serde(rename = "dead-time-ms", with = "ms::option", default)]

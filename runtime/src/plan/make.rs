@@ -229,5 +229,6 @@ pub(super) fn estimate(planned: &PlannedMove) -> Estimate {
         auto_converge: planned.request.options.auto_converge,
         dead_time: planned.request.options.dead_time,
         expected_pause: planned.found.expected_pause,
+        measured_active: false,
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Effect, Look, PlannedMove, Start, commands,
+    Effect, Estimate, Look, PlannedMove, Start, commands,
     make::{estimate, role_of},
 };
 use crate::{
@@ -15,13 +15,15 @@ use crate::{
 /// The world at one place of the plan.
 pub(super) struct Here<'a> {
     inventory: &'a Inventory,
+    /// What is really so, and was measured.
+    began: Start,
     pub now: Start,
     switched: BTreeMap<String, u32>,
 }
 
 impl<'a> Here<'a> {
     pub fn new(inventory: &'a Inventory, now: Start) -> Self {
-        Self { inventory, now, switched: BTreeMap::new() }
+        Self { inventory, began: now.clone(), now, switched: BTreeMap::new() }
     }
 
     /// Whether the pair was switched before its latest switchover.
@@ -63,7 +65,11 @@ impl<'a> Here<'a> {
             .collect();
         let roles = if roles.is_empty() { String::new() } else { format!(" ({})", roles.join(", ")) };
         effect.what = format!("move {vm}{roles} from {from} to {to}");
-        effect.estimate = Some(estimate(planned));
+        let was_active = |server: &&ServerName| {
+            role_of(&self.began, server) == Role::Active && role_of(&self.now, server) != Role::Active
+        };
+        let measured_active = servers.iter().any(was_active);
+        effect.estimate = Some(Estimate { measured_active, ..estimate(planned) });
         effect.commands = commands::migrate(self.inventory, planned);
         effect.notes.clone_from(&planned.found.notes);
         if !planned.found.definition_diff.is_empty() {

@@ -32,6 +32,9 @@ pub(super) fn estimate_text(estimate: &Estimate) -> String {
     }
     if let Some(pause) = estimate.expected_pause {
         let _ = write!(text, ", about {} expected", duration(pause));
+        if estimate.measured_active {
+            text.push_str(" from what its guest writes now, as active (as standby it may be less)");
+        }
     }
     if let Some(limit) = estimate.max_pause_limit {
         let _ = write!(text, ", raised up to {} if it does not converge", duration(limit));
