@@ -12,11 +12,14 @@ const VERBS: &[&[&str]] = &[
     &["cancel"],
     &["back-out"],
     &["rehearse"],
+    &["locks"],
     &["locks", "list"],
     &["list"],
     &["show"],
     &["trust"],
     &["probe"],
+    &["plugin"],
+    &["plugin", "list"],
     &["plugin", "inspect"],
     &["plugin", "build"],
 ];
@@ -41,6 +44,22 @@ fn no_verb_is_forgotten_here() {
             verb == "help" || VERBS.iter().any(|known| known.first() == Some(&verb)),
             "{verb} has no test"
         );
+    }
+}
+
+#[test]
+fn what_can_be_meant_is_in_the_usage() {
+    for verb in ["resume", "approve"] {
+        let help = with_args([verb, "--help"]).exits(0).out;
+        let usage = help.split("Usage:").nth(1).unwrap().split("\n\n").next().unwrap();
+        assert!(usage.contains(&format!("leapfrog {verb} [OPTIONS] <RUN>")), "{help}");
+        assert!(usage.contains(&format!("leapfrog {verb} [OPTIONS] --all")), "{help}");
+        // What is wrong is told with the same words.
+        with_args([verb]).exits(2).warns("<RUN>");
+    }
+    let states = with_args(["list", "--help"]).exits(0).out;
+    for state in leapfrog::store::RunState::ALL {
+        assert!(states.contains(&format!("\n  {state} ")), "{state} is not explained:\n{states}");
     }
 }
 

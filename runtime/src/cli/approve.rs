@@ -36,7 +36,8 @@ const SHOWN: usize = 5;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leapfrog approve 20261201-021503-k7f2\n  leapfrog approve 20261201-021503-k7f2 --no\n  leapfrog approve 20261201-021503-k7f2 --later\n  leapfrog approve --all                             every run that waits, after asking you\n  leapfrog approve --all --workflow pair-migration --yes --jobs 32\n\nThe answer is written down, and the run goes on here and now. A run that waits takes neither memory nor a process. With --all every answer is written down before the first run goes on, so leapfrog resume --all ends what a dead process has begun; the exit code is that of the run that a person has to look at first: 3 if one has it, else 1, 4, 2, 0."
+    override_usage = "leapfrog approve [OPTIONS] <RUN>\n       leapfrog approve [OPTIONS] --all",
+    after_help = "Examples:\n  leapfrog approve 20261201-021503-k7f2\n  leapfrog approve 20261201-021503-k7f2 --no\n  leapfrog approve 20261201-021503-k7f2 --later\n  leapfrog approve --all                             every run that waits, after asking you\n  leapfrog approve --all --workflow pair-migration --yes --jobs 32\n\nThe answer is written down, and the run goes on here and now. What it waits for, leapfrog list --state waiting says; a paused run is approved to have its step tried once more. A run that waits takes neither memory nor a process. With --all every answer is written down before the first run goes on, so leapfrog resume --all ends what a dead process has begun; the exit code is that of the run that a person has to look at first: 3 if one has it, else 1, 4, 2, 0."
 )]
 pub struct Approve {
     /// The run, or the beginning of its name

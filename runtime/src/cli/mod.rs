@@ -105,7 +105,7 @@ enum Verb {
     /// Plan the way home of a run
     BackOut(back_out::BackOut),
     /// Which run has which VM
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  leapfrog locks list")]
     Locks(locks::Verb),
     /// Rehearse a workflow in the simulator while things go wrong; touches nothing
     Rehearse(rehearse::Rehearse),
@@ -116,7 +116,10 @@ enum Verb {
     /// Look at a server's host key, and trust it if you say so
     Trust(trust::Trust),
     /// Look at plugins, or build them
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  leapfrog plugin list\n  leapfrog plugin inspect pair-migration\n  leapfrog plugin build plugins --out target/plugins"
+    )]
     Plugin(plugin::Verb),
     /// Watch a service from here and print what was seen (also the far end of `probe.from`)
     Probe(probe::Probe),

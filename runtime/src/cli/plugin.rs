@@ -22,6 +22,9 @@ pub enum Verb {
         plugin: String,
     },
     /// The plugins that can be used by name
+    #[command(
+        after_help = "Examples:\n  leapfrog plugin list\n  leapfrog plugin list --plugins ./mine --json"
+    )]
     List,
     /// Build a plugin's crate, or a workspace of them, into components
     #[command(after_help = "Example:\n  leapfrog plugin build plugins --out target/plugins")]

@@ -31,7 +31,8 @@ const PAGE: u32 = 500;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leapfrog resume 20261201-021503-k7f2\n  leapfrog resume --all            every run that was left or whose time has come, side by side\n  leapfrog resume --all --watch    and those that will be, until Ctrl-C\n\nA run that is paused is tried again when it is named; --all leaves it and all that wait for an answer alone.\n\nA run goes on where its journal ends: what was done is not done again, and what was under way is looked for on both machines first. It needs the plugins that it began with.\n\nWith --all what becomes of one run stops no other one. Each gets a line when it is over. The exit code is that of the run that a person has to look at first: 3 if one has it, else 1, 4, 2, 0."
+    override_usage = "leapfrog resume [OPTIONS] <RUN>\n       leapfrog resume [OPTIONS] --all",
+    after_help = "Examples:\n  leapfrog resume 20261201-021503-k7f2\n  leapfrog resume --all            every run that was left or whose time has come, side by side\n  leapfrog resume --all --watch    and those that will be, until Ctrl-C\n\nThose that were left: leapfrog list --state interrupted. A run that is paused is tried again when it is named; --all leaves it and all that wait for an answer alone (leapfrog approve answers them).\n\nA run goes on where its journal ends: what was done is not done again, and what was under way is looked for on both machines first. It needs the plugins that it began with.\n\nWith --all what becomes of one run stops no other one. Each gets a line when it is over. The exit code is that of the run that a person has to look at first: 3 if one has it, else 1, 4, 2, 0."
 )]
 pub struct Resume {
     /// The run, or the beginning of its name
