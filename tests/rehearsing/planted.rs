@@ -11,7 +11,7 @@ pub const PLANTED: [(&str, Rule, &str); 18] = [
     ("roles-cached-across-the-switch", Rule::StaleRoles, "the roles were last read at"),
     ("retry-of-an-unknown-outcome", Rule::BlindRepeat, "had not looked whether the first one happened"),
     ("switch-back-on-stale-roles", Rule::StaleRoles, "the roles were last read at"),
-    ("destination-not-verified", Rule::UntrueSuccess, "it says that it is done, but sip-"),
+    ("destination-not-verified", Rule::UntrueSuccess, "it says that it is done, but "),
     ("service-not-probed", Rule::NotAtRest, "did not answer steadily"),
     ("unknown-read-as-standby", Rule::UnknownRole, "could not be read since"),
     ("both-members-at-once", Rule::NotAtRest, "was under way"),
