@@ -194,6 +194,10 @@ fn runs_are_listed_by_state_workflow_and_time() {
     assert_eq!(sim.move_pair_and_die(&[], "after:12").code, None);
     assert_eq!((list(&["-n", "1", "--state", "interrupted"]), list(&["--state", "running"])), (1, 0));
     assert_eq!(list(&["--state", "interrupted", "--state", "cancelled"]), 2);
+    // Programs read the names that people write.
+    for state in leapfrog::store::RunState::ALL {
+        assert_eq!(serde_json::json!(state), state.as_str());
+    }
     sim.verb(&["list", "--state", "wating"]).exits(2).warns("waiting");
     sim.verb(&["list", "--since", "yesterday"]).exits(2).warns("2026-12-01");
 }

@@ -85,7 +85,7 @@ fn the_remedies_of_an_abandoned_copy_are_quoted_and_name_every_machine_it_may_co
     let sim = Simulated::with_inventory(&text);
     // It died when the copy may have begun, and before it knew.
     assert_eq!(sim.move_pair_and_die(&[], "after:intent:vm.migrate:1").code, None);
-    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().expect("a run").to_owned();
+    let run = sim.newest_run();
     let ran = sim.verb(&["cancel", &run, "--abandon", "--json"]).exits(0).json();
     assert_eq!((&ran[0]["outcome"], &ran[0]["locks"]), (&"cancelled".into(), &"free".into()));
     let stop =

@@ -171,6 +171,7 @@ pub enum RunState {
     /// Nothing was changed.
     Refused,
     /// A person must decide.
+    #[serde(rename = "needs-a-person")]
     NeedsPerson,
     Cancelled,
     /// Its runner died. In the store such a run is `running`, since nobody was left to write it
