@@ -6,7 +6,7 @@ mod store;
 mod trust;
 
 use crate::support::{
-    program::{Ran, leapfrog, run, with_args},
+    program::{Ran, leapfrog, plugins, run, with_args},
     repository,
     simulated::Simulated,
 };

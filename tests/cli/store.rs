@@ -111,6 +111,97 @@ fn waiting() -> (Simulated, String) {
     (sim, run)
 }
 
+/// Whether the answer of the one run was written down.
+fn state_of(sim: &Simulated) -> String {
+    let asks = |record: &serde_json::Value| record["body"].to_string().contains("run.confirm");
+    let last = sim.journal().into_iter().rfind(asks).map(|record| record["kind"].to_string());
+    let row = sim.verb(&["list", "--json"]).exits(0).json().swap_remove(0);
+    let state = row["state"].as_str().unwrap();
+    match last.as_deref() {
+        Some("\"begin\"") => format!("{state} for its answer"),
+        other => format!("{state}, {other:?}"),
+    }
+}
+
+/// All that says yes to a run, and what each says instead.
+#[track_caller]
+fn nobody_can_answer(sim: &Simulated, run: &str, says: &str) {
+    for args in [&["approve", run][..], &["approve", run, "--later"], &["approve", "--all", "--yes"]] {
+        sim.verb(args).exits(2).warns(says);
+    }
+}
+
+#[test]
+fn an_answer_is_written_only_when_the_run_can_go_on_with_it() {
+    let sim = Simulated::pair();
+    let folder = sim.path("plugins");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["pair-migration.wasm", "keepalived.wasm"] {
+        std::fs::copy(std::path::Path::new(&plugins()).join(name), folder.join(name)).unwrap();
+    }
+    let mut moving = sim.leapfrog();
+    moving.arg("--plugins").arg(&folder).arg("run").arg(repository("workflows/pair-migration.yaml"));
+    moving.args(["-I", "inventory.yaml", "-i", "pair=sip", "-i", "destination=b", "-i", "confirm=true"]);
+    run(&mut moving).exits(3);
+    let id = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().unwrap().to_owned();
+
+    let owner = std::fs::File::create(sim.store().join("owners").join(&id)).unwrap();
+    owner.lock().unwrap();
+    nobody_can_answer(&sim, &id, "is being worked on");
+    drop(owner);
+    // A section with nothing in it: it is called the same, and does the same.
+    let sequence = folder.join("pair-migration.wasm");
+    let bytes = std::fs::read(&sequence).unwrap();
+    std::fs::write(&sequence, [&bytes[..], b"\x00\x02\x01x"].concat()).unwrap();
+    nobody_can_answer(&sim, &id, "began with another plugin");
+    std::fs::write(&sequence, "no plugin").unwrap();
+    nobody_can_answer(&sim, &id, "pair-migration");
+    assert_eq!((state_of(&sim).as_str(), sim.effects()), ("waiting for its answer", (1, 0)));
+
+    std::fs::write(&sequence, bytes).unwrap();
+    sim.verb(&["approve", &id]).exits(0).says("switch over? yes").says("Done");
+}
+
+#[test]
+fn only_what_the_journal_has_asked_is_answered() {
+    // Its end was cut off, and its head made to fit.
+    let (sim, run) = waiting();
+    let asks = "kind = 'begin' AND body LIKE '%run.confirm%'";
+    tamper(&sim, &format!("DELETE FROM journal WHERE seq >= (SELECT max(seq) FROM journal WHERE {asks})"));
+    tamper(&sim, "UPDATE run SET head = (SELECT max(seq) FROM journal)");
+    nobody_can_answer(&sim, &run, "its journal asks nothing");
+    sim.verb(&["resume", &run]).exits(2).warns("its journal asks nothing");
+    assert_eq!(sim.effects(), (1, 0));
+
+    // What a procedure asks is no step to be tried again.
+    let (sim, run) = waiting();
+    tamper(&sim, "UPDATE run SET state = 'paused'");
+    sim.verb(&["resume", &run]).exits(2).warns("its journal asks something else");
+    sim.verb(&["approve", &run]).exits(2).warns("its journal asks something else");
+    // Nor is it what somebody has written into the list.
+    tamper(&sim, "UPDATE run SET state = 'waiting', message = 'may I look?'");
+    nobody_can_answer(&sim, &run, "its journal asks something else: sip-1 is about to lose its role");
+    assert_eq!(sim.effects(), (1, 0));
+
+    // An answer that was cut off is not given a second time.
+    let (sim, run) = waiting();
+    sim.verb(&["approve", &run, "--no", "--later"]).exits(0);
+    tamper(&sim, "DELETE FROM journal WHERE seq = (SELECT max(seq) FROM journal)");
+    let question = format!("SELECT json_extract(body, '$.with') FROM journal WHERE {asks}");
+    tamper(&sim, &format!("UPDATE run SET head = head - 1, wake = NULL, message = ({question})"));
+    nobody_can_answer(&sim, &run, "the end of the journal");
+    assert_eq!(sim.effects(), (1, 0));
+
+    // It is over, whatever its row says.
+    let (sim, run) = waiting();
+    sim.verb(&["cancel", &run]).exits(0);
+    tamper(&sim, "UPDATE run SET state = 'waiting'");
+    nobody_can_answer(&sim, &run, "its journal says that it is over");
+    tamper(&sim, "UPDATE run SET state = 'running'");
+    sim.verb(&["resume", &run]).exits(2).warns("its journal says that it is over");
+    assert_eq!((sim.effects(), sim.actives().as_str()), ((1, 0), "sip-1"));
+}
+
 #[test]
 fn a_run_that_somebody_removed_is_told_and_its_locks_are_freed_only_by_a_person() {
     let (sim, run) = waiting();
@@ -129,7 +220,10 @@ fn a_run_that_somebody_removed_is_told_and_its_locks_are_freed_only_by_a_person(
 fn a_run_that_is_removed_while_it_works_stops_and_says_so() {
     let sim = Simulated::with(&crate::support::simulated::Setup::long_copies());
     let running = sim.begin_to_move(&[]);
+    let run = sim.verb(&["list", "--json"]).exits(0).json()[0]["id"].as_str().unwrap().to_owned();
     tamper(&sim, "DELETE FROM run");
+    // Its copy goes on: the locks are not freed for another one.
+    sim.verb(&["cancel", &run, "--abandon"]).exits(2).warns("is being worked on");
     running.signal("INT");
     let ran = running.wait();
     assert!(!matches!(ran.code, Some(0 | 2)), "{ran}");
@@ -141,8 +235,11 @@ fn a_run_that_is_removed_while_it_works_stops_and_says_so() {
 fn a_run_that_lost_its_locks_is_not_gone_on_with() {
     let (sim, run) = waiting();
     tamper(&sim, "DELETE FROM lock");
-    sim.verb(&["approve", &run]).exits(2).warns("has lost its lock on sip-1: nobody has it");
+    for later in [&["approve", &run][..], &["approve", &run, "--later"]] {
+        sim.verb(later).exits(2).warns("has lost its lock on sip-1: nobody has it");
+    }
     assert_eq!(sim.effects(), (1, 0));
+    assert_eq!(state_of(&sim), "waiting for its answer");
     // Meanwhile another run may have them.
     sim.move_pair(&["-i", "confirm=true"]).exits(3);
     sim.verb(&["resume", &run]).exits(2).warns("has lost its lock on sip-1: run 2");
@@ -171,8 +268,9 @@ fn a_journal_with_a_hole_is_shown_as_far_as_it_goes_and_told() {
 fn a_text_that_is_missing_or_changed_stops_the_run_that_has_it() {
     let (sim, run) = waiting();
     tamper(&sim, "UPDATE text SET text = text || ' '");
-    sim.verb(&["approve", &run, "--later"]).exits(0);
+    sim.verb(&["approve", &run, "--later"]).exits(2).warns("is not what it was");
     sim.verb(&["resume", &run]).exits(2).warns("is not what it was");
+    assert_eq!(state_of(&sim), "waiting for its answer");
     tamper(&sim, "DELETE FROM text");
     sim.verb(&["resume", &run]).exits(2).warns("is missing in the store");
     assert_eq!(sim.effects(), (1, 0));

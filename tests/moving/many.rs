@@ -163,23 +163,66 @@ fn one_of_many_runs_is_cancelled_alone_and_a_signal_cancels_the_rest() {
     many.verb(&["locks", "list"]).exits(0).says("no locks");
 }
 
+/// Change the store behind the program's back; gives the names of the runs.
+fn tamper(many: &Many, sql: &str, of: &str) -> Vec<String> {
+    let database = rusqlite::Connection::open(many.store().join("leapfrog.db")).expect("opened");
+    let mut names = database.prepare("SELECT run_id FROM run ORDER BY run_id").expect("prepared");
+    let names =
+        names.query_map([], |row| row.get(0)).expect("read").map(|name| name.expect("a name")).collect();
+    if !sql.is_empty() {
+        assert!(database.execute(sql, [of]).expect("changed") > 0, "{sql}");
+    }
+    names
+}
+
 #[test]
 fn what_becomes_of_one_run_stops_no_other_one() {
     let many = Many::new(4);
     run(&mut many.moving(&["-i", "confirm=true"])).exits(3);
-    // Somebody has changed a record of one.
-    let database = rusqlite::Connection::open(many.store().join("leapfrog.db")).expect("opened");
-    let one: String = database.query_row("SELECT min(run_id) FROM run", [], |row| row.get(0)).expect("a run");
+    // Somebody has changed a record of one, and later one of another.
+    let runs = tamper(&many, "", "");
     let body = "UPDATE journal SET body = body || ' ' WHERE run_id = ?1 AND seq = 5";
-    database.execute(body, [&one]).expect("changed");
-    drop(database);
-    many.verb(&["approve", "--all", "--yes", "--later"]).exits(0);
+    tamper(&many, body, &runs[0]);
+    let answered = many.verb(&["approve", "--all", "--yes", "--later"]).exits(2);
+    answered.says("3 of 4 runs are answered: yes").warns("does not follow from the records before it");
+    tamper(&many, body, &runs[1]);
     let ran = many.verb(&["resume", "--all"]).exits(2);
-    let ran = ran.says("does not follow from the records before it").says("4 runs: 3 done, 1 refused");
-    assert_eq!(many.moved().whole, 3, "{ran}");
+    let ran = ran.says("does not follow from the records before it").says("3 runs: 2 done, 1 refused");
+    assert_eq!(many.moved().whole, 2, "{ran}");
     // An answer that nobody can give any more is no reason to touch anything.
-    many.verb(&["cancel", &one, "--abandon"]).exits(0);
+    many.verb(&["cancel", &runs[0], "--abandon"]).exits(0);
+    many.verb(&["cancel", &runs[1], "--abandon"]).exits(0);
     many.verb(&["resume", "--all"]).exits(0).says("0 runs");
+}
+
+#[test]
+fn a_run_whose_row_cannot_be_read_is_told_and_stops_no_other_one() {
+    for (sql, says) in [
+        ("UPDATE run SET state = 'runing' WHERE run_id = ?1", "state: `runing` is no state"),
+        ("UPDATE run SET started = 'then' WHERE run_id = ?1", "started: "),
+    ] {
+        let many = Many::new(3);
+        run(&mut many.moving(&["-i", "confirm=true"])).exits(3);
+        many.verb(&["approve", "--all", "--yes", "--later"]).exits(0);
+        let runs = tamper(&many, "", "");
+        let one = &runs[1];
+        tamper(&many, sql, one);
+        for list in [&["list"][..], &["list", "--state", "waiting"]] {
+            let told = many.verb(list).exits(1).says("damaged").says(&runs[0]).says(&runs[2]);
+            told.warns(&format!("run {one} is damaged: its row in the store cannot be read: {says}"));
+        }
+        many.verb(&["locks", "list"]).exits(1).says("its row is damaged").says(&runs[2]);
+        many.verb(&["show", one]).exits(1).says(one).warns(says);
+        for verb in ["resume", "approve", "cancel", "back-out"] {
+            many.verb(&[verb, one]).exits(2).warns(&format!("run {one} is damaged"));
+        }
+        let resumed = many.verb(&["resume", "--all"]).exits(2).says("3 runs: 2 done, 1 refused");
+        let resumed = resumed.says(&format!("run {one} is damaged")).says(says);
+        assert_eq!(many.moved().whole, 2, "{resumed}");
+        many.verb(&["cancel", one, "--abandon"]).exits(0).says("given up by a person");
+        many.verb(&["locks", "list"]).exits(0).says("no locks");
+        many.verb(&["list"]).exits(0).says("its row in the store could not be read");
+    }
 }
 
 #[test]

@@ -97,6 +97,7 @@ fn a_long_wait_takes_no_process_and_ends_at_its_time() {
     let left = until.duration_since(jiff::Timestamp::now()).as_secs();
     assert!((1300..=1350).contains(&left), "{left} s");
     sim.verb(&["list"]).exits(0).says("it waits until");
+    sim.verb(&["approve", "--all", "--yes"]).exits(0).says("no run waits for an answer");
     let shown = sim.verb(&["show", "--json"]).exits(0).json();
     assert_eq!((&shown[0]["outcome"], &shown[0]["until"]), (&"waiting".into(), &row["wake"]));
     // Its time has not come: nobody goes on with it unasked, and who is asked waits for the rest.
@@ -177,7 +178,9 @@ fn who_holds_a_lock_is_told_as_it_is() {
     let refused = sim.move_pair(&[]).exits(2).warns("a person has said no").warns("leapfrog resume");
     assert!(!refused.message().contains("died"), "{refused}");
     sim.verb(&["list"]).exits(0).says("a person has said no, and nobody has gone on with it yet");
-    sim.verb(&["locks", "list"]).exits(0).says("waits for its time");
+    sim.verb(&["locks", "list"]).exits(0).says("has its answer");
+    // All others that wait are asked for theirs.
+    sim.verb(&["approve", "--all", "--yes"]).exits(0).says("no run waits for an answer");
     // There is only one answer.
     sim.verb(&["approve", &run]).exits(2).warns("does not wait for an answer: a person has said no");
     sim.verb(&["resume", "--all"]).exits(1).says("a person said no to the switchover");

@@ -221,8 +221,12 @@ impl Store for Shelf {
         self.inner.reopen(id, epoch, records).await
     }
 
-    async fn free(&self, id: &RunId) -> store::Result<()> {
-        self.inner.free(id).await
+    async fn answer(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> store::Result<()> {
+        self.inner.answer(id, epoch, records, rest).await
+    }
+
+    async fn free(&self, id: &RunId, damaged: bool) -> store::Result<()> {
+        self.inner.free(id, damaged).await
     }
 
     async fn keep(&self, digest: &str, text: &str) -> store::Result<()> {

@@ -11,20 +11,21 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
 use super::{
-    CANCELLED, Failure, Global, Outcome, REFUSED, many,
-    many::{Crowd, Jobs, Named},
+    CANCELLED, Failure, Global, NEEDS_A_PERSON, Outcome, REFUSED, many,
+    many::{Came, Crowd, Jobs, Named},
     print, print_json,
-    resume::{go_on, nobody, one},
+    resume::{go_on, nobody},
     run::{listen, refused, tell},
-    shared::Shared,
+    shared::{How, Shared},
     show::find,
 };
 use crate::{
     diagnostic::Diagnostic,
     imports::Person,
     report::{clip, plain},
-    run as runs,
-    store::{RunId, RunRow, RunState, Select, SqliteStore, Store},
+    run::{self as runs, Refusal},
+    store::{RunId, RunRow, RunState, Select, SqliteStore, Store, StoreError},
+    ui::{Form, Screen},
 };
 
 /// Runs that are read at once.
@@ -37,7 +38,7 @@ const SHOWN: usize = 5;
 #[derive(Debug, Args)]
 #[command(
     override_usage = "leapfrog approve [OPTIONS] <RUN>\n       leapfrog approve [OPTIONS] --all",
-    after_help = "Examples:\n  leapfrog approve 20261201-021503-k7f2\n  leapfrog approve 20261201-021503-k7f2 --no\n  leapfrog approve 20261201-021503-k7f2 --later\n  leapfrog approve --all                             every run that waits, after asking you\n  leapfrog approve --all --workflow pair-migration --yes --jobs 32\n\nThe answer is written down, and the run goes on here and now. What it waits for, leapfrog list --state waiting says; a paused run is approved to have its step tried once more. A run that waits takes neither memory nor a process. With --all every answer is written down before the first run goes on, so leapfrog resume --all ends what a dead process has begun; the exit code is that of the run that a person has to look at first: 3 if one has it, else 1, 4, 2, 0."
+    after_help = "Examples:\n  leapfrog approve 20261201-021503-k7f2\n  leapfrog approve 20261201-021503-k7f2 --no\n  leapfrog approve 20261201-021503-k7f2 --later\n  leapfrog approve --all                             every run that waits, after asking you\n  leapfrog approve --all --workflow pair-migration --yes --jobs 32\n\nFirst it is seen whether the run can go on: its journal, its plugins, its locks. Then the answer is written down, and the run goes on here and now. What it waits for, leapfrog list --state waiting says; a paused run is approved to have its step tried once more. A run that waits takes neither memory nor a process. With --all every answer is written down before the first run goes on, so leapfrog resume --all ends what a dead process has begun; the exit code is that of the run that a person has to look at first: 3 if one has it, else 1, 4, 2, 0."
 )]
 pub struct Approve {
     /// The run, or the beginning of its name
@@ -70,19 +71,32 @@ impl Approve {
         let store = global.open_store()?;
         let Some(name) = &self.run else { return self.all(global, &store).await };
         let row = find(&store, Some(name)).await?;
-        let question = match runs::answer(store.clone(), &row.id, !self.no).await {
-            Ok(question) => question,
-            Err(refusal) => return tell(global, Err(refusal), None).await,
-        };
-        self.say(global, &row.id, &question);
+        let id = &row.id;
+        if !row.state.is_open() && row.state != RunState::Damaged {
+            return Err(refused(runs::not_asked(&row)));
+        }
+        let shared = Shared::new(global, &store)?;
         if self.later {
+            let question = shared.answer(id, !self.no).await?.map_err(refused)?;
+            self.say(global, id, &question);
             return Ok(0);
         }
+        let saved = shared.saved(id).await.map_err(refused)?;
+        let question = saved.asked().map_err(refused)?.text.clone();
         let (stop, cancel) = watch::channel(false);
         let signals = tokio::spawn(listen(stop));
-        let outcome = one(global, &store, &row.id, Person::here(false), cancel).await?;
+        let screen = Screen::new(Form::choose(global.json), global.color);
+        let how = How { person: Person::here(false), screen, cancel: cancel.clone() };
+        let ready = shared.ready(id, saved, how).await?.map_err(refused)?;
+        if *cancel.borrow() {
+            return Err(refused(Refusal::Cancelled));
+        }
+        // The answer is written with this, or not at all; then nothing is left that could be refused.
+        let taken_over = ready.take_over(Some(!self.no)).await.map_err(refused)?;
+        self.say(global, id, &question);
+        let report = taken_over.to_its_end().await;
         signals.abort();
-        tell(global, outcome, self.html.as_deref()).await
+        tell(global, Ok(report), self.html.as_deref()).await
     }
 
     fn word(&self) -> &'static str {
@@ -123,10 +137,14 @@ impl Approve {
         let mut all: Vec<RunRow> = Vec::new();
         loop {
             let after = all.last().map_or_else(RunId::first, |row| row.id.clone());
-            let select =
-                Select { workflow: self.workflow.clone(), ..Select::page(RunState::Waiting, after, PAGE) };
+            // Those that wait for their time have asked nothing.
+            let select = Select {
+                workflow: self.workflow.clone(),
+                timed: Some(false),
+                ..Select::page(RunState::Waiting, after.clone(), PAGE)
+            };
             let page = store.select(&select).await?;
-            if page.is_empty() {
+            if page.last().is_none_or(|last| last.id <= after) {
                 return Ok(all);
             }
             all.extend(page);
@@ -170,12 +188,18 @@ impl Approve {
         cancel: watch::Receiver<bool>,
     ) -> Outcome {
         let many = waiting.len();
+        let shared = Arc::new(Shared::new(global, store)?);
+        // Whatever cannot be had is not missing after the answers.
+        let crowd = match self.later {
+            true => None,
+            false => Some(Crowd::new(global, self.jobs, cancel.clone())?),
+        };
         let stopped = cancel.clone();
         let mut answers = stream::iter(waiting)
             .take_while(|_| std::future::ready(!*stopped.borrow()))
             .map(|row| async {
-                let answered = runs::answer_to(store.clone(), &row, !self.no).await;
-                (row.id, answered)
+                let answered = shared.answer(&row.id, !self.no).await;
+                (row.id, answered.and_then(|answered| answered.map_err(refused)))
             })
             .buffer_unordered(AT_ONCE);
         let (mut answered, mut worst) = (Vec::with_capacity(many), 0);
@@ -187,8 +211,7 @@ impl Approve {
                     }
                     answered.push(id);
                 }
-                Err(refusal) => {
-                    let failure = refused(refusal);
+                Err(failure) => {
                     worst = many::worse(worst, failure.code);
                     super::report(global, &failure);
                 }
@@ -199,24 +222,76 @@ impl Approve {
         if !global.json {
             print(&format!("{} of {many} runs are answered: {}", answered.len(), self.word()));
         }
-        if *cancel.borrow() {
-            return Ok(CANCELLED);
-        }
-        if self.later {
-            return Ok(worst);
-        }
-        let shared = Arc::new(Shared::new(global, store)?);
-        let mut crowd = Crowd::new(global, self.jobs, cancel)?;
+        let Some(mut crowd) = crowd else {
+            return Ok(if *cancel.borrow() { many::worse(worst, CANCELLED) } else { worst });
+        };
+        let (many, mut begun) = (answered.len(), 0);
         for id in answered {
             if crowd.is_cancelled() {
                 break;
             }
-            let shared = shared.clone();
+            begun += 1;
+            let (shared, word) = (shared.clone(), self.word());
             let of = Named { id: id.clone(), line: None };
-            crowd.start(of, |cancel| go_on(shared, id, nobody(false), cancel)).await;
+            crowd.start(of, |cancel| go_on_answered(shared, id, word, cancel)).await;
         }
         let cancelled = crowd.is_cancelled();
         let worst = many::worse(worst, crowd.all_end().await);
+        if begun < many && !global.json {
+            let left = many - begun;
+            print(&format!(
+                "{left} that are answered were not gone on with: leapfrog resume --all does that"
+            ));
+        }
         Ok(if cancelled { many::worse(worst, CANCELLED) } else { worst })
+    }
+}
+
+/// Go on with a run whose answer is written down: it stands, whatever keeps the run from going on.
+async fn go_on_answered(
+    shared: Arc<Shared>,
+    id: RunId,
+    word: &'static str,
+    cancel: watch::Receiver<bool>,
+) -> Came {
+    match go_on(shared, id.clone(), nobody(false), cancel).await {
+        elsewhere @ Ok(Err(Refusal::Taken(_) | Refusal::Store(StoreError::Fenced(_)))) => elsewhere,
+        Ok(Err(refusal)) => Err(stands(refused(refusal), &id, word)),
+        Ok(Ok(report)) => Ok(Ok(report)),
+        Err(failure) => Err(stands(failure, &id, word)),
+    }
+}
+
+/// Nothing was touched, and yet it is not as before: the run has its answer.
+fn stands(mut failure: Failure, id: &RunId, word: &str) -> Failure {
+    if let Some(first) = failure.diagnostics.0.first_mut() {
+        first.message = format!(
+            "the answer {word} is written down, but the run could not go on with it: {}",
+            first.message
+        );
+        let mend = first.hint.take().map(|hint| format!("{hint}; ")).unwrap_or_default();
+        first.hint =
+            Some(format!("{mend}leapfrog resume {id} goes on with it, leapfrog cancel {id} stops it"));
+    }
+    failure.code = NEEDS_A_PERSON;
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_stands_is_told_with_what_to_do() {
+        let failure = Diagnostic::new("the disk is full").hint("make room").into();
+        let failure = stands(failure, &RunId::first(), "no");
+        let told = failure.diagnostics.to_string();
+        assert!(
+            told.contains("the answer no is written down") && told.contains("the disk is full"),
+            "{told}"
+        );
+        let hint = failure.diagnostics.0[0].hint.as_deref().unwrap_or_default();
+        assert!(hint.starts_with("make room; leapfrog resume"), "{hint}");
+        assert_eq!(failure.code, NEEDS_A_PERSON, "2 would say that nothing is other than before");
     }
 }

@@ -10,6 +10,7 @@ use super::{
     Failure, Global, Outcome, print, print_json,
     resume::{is_over, one},
     run::tell,
+    shared::Paused,
     show::find,
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     plan::commands,
     report::plain,
     run::{self as runs, Saved},
-    store::{RunId, RunState, SqliteStore, Store, verify_chain},
+    store::{RunId, RunRow, RunState, SqliteStore, Store, verify_chain},
 };
 
 /// A copy that is aborted ends within this time, and with it the run.
@@ -54,6 +55,9 @@ impl Cancel {
             }
             Err(failure) => return Err(failure),
         };
+        if row.state == RunState::Damaged {
+            return self.damaged(global, &store, &row).await;
+        }
         if !row.state.is_open() && self.abandon && holds_locks(&store, row.id.as_str()).await? {
             return free(global, &store, row.id.as_str()).await;
         }
@@ -64,9 +68,7 @@ impl Cancel {
         let lives = runs::lives(&owners, &row.id);
         if self.abandon {
             if lives {
-                return Err(Diagnostic::new(format!("run {} is being worked on", row.id))
-                    .hint(format!("stop it first: leapfrog cancel {}", row.id))
-                    .into());
+                return Err(is_worked_on(&row.id));
             }
             let left = left_behind(&store, &row.id).await?;
             let message = format!("given up by a person; {}", left.told);
@@ -138,6 +140,28 @@ fn code_of(state: RunState) -> u8 {
     }
 }
 
+impl Cancel {
+    /// A run whose row cannot be read can only be given up.
+    async fn damaged(&self, global: &Global, store: &SqliteStore, row: &RunRow) -> Outcome {
+        if !self.abandon {
+            return Err(runs::damaged(row).into());
+        }
+        if runs::lives(&global.owners()?, &row.id) {
+            return Err(is_worked_on(&row.id));
+        }
+        let left = left_behind(store, &row.id).await?;
+        store.free(&row.id, true).await?;
+        left.tell(global, &row.id, &format!("given up by a person; {}", left.told));
+        Ok(0)
+    }
+}
+
+fn is_worked_on(id: &RunId) -> Failure {
+    Diagnostic::new(format!("run {id} is being worked on"))
+        .hint(format!("stop it first: leapfrog cancel {id}"))
+        .into()
+}
+
 /// Whether a run that is not in the store has locks there.
 async fn holds_locks(store: &SqliteStore, name: &str) -> Result<bool, Failure> {
     Ok(store.locks().await?.iter().any(|(_, run)| run.as_str() == name))
@@ -146,7 +170,10 @@ async fn holds_locks(store: &SqliteStore, name: &str) -> Result<bool, Failure> {
 /// Free what a run holds that something else than leapfrog has removed from the store.
 async fn free(global: &Global, store: &SqliteStore, name: &str) -> Outcome {
     let Some(id) = RunId::parse(name) else { return Ok(super::REFUSED) };
-    store.free(&id).await?;
+    if runs::lives(&global.owners()?, &id) {
+        return Err(is_worked_on(&id));
+    }
+    store.free(&id, false).await?;
     let message = "its locks are freed; what it was doing is not known: look at its VMs";
     if global.json {
         print_json(&serde_json::json!({ "run": id, "outcome": null, "message": message }));
@@ -159,7 +186,7 @@ async fn free(global: &Global, store: &SqliteStore, name: &str) -> Outcome {
 /// Of a run that nobody works on.
 async fn take_over_and_stop(global: &Global, store: &Arc<SqliteStore>, id: &RunId) -> Outcome {
     let (_stop, cancel) = watch::channel(true);
-    let outcome = one(global, store, id, Person::Absent, cancel).await?;
+    let outcome = one(global, store, id, Person::Absent, Paused::StaysSo, cancel).await?;
     match tell(global, outcome, None).await {
         Ok(super::CANCELLED) => Ok(0),
         Ok(0) => Ok(CAME_TO_ANOTHER_END),
@@ -229,14 +256,15 @@ type Command = fn(&Inventory, &MachineName, &VmName) -> String;
 
 /// What may go on without the run.
 async fn left_behind(store: &SqliteStore, id: &RunId) -> Result<Behind, Failure> {
-    let records = runs::records(store, id).await?;
     // A journal that cannot be read is no reason to keep the locks.
     let unreadable = || {
         let told = "its journal cannot be read to its end, so look at all its VMs".to_owned();
         Ok(Behind { told, ..Behind::default() })
     };
-    let head = store.run(id).await?.map_or(0, |row| row.head);
-    if verify_chain(id, &records).is_err() || records.last().map_or(0, |record| record.seq) != head {
+    let Ok(records) = runs::records(store, id).await else { return unreadable() };
+    let row = store.run(id).await?.filter(|row| row.state != RunState::Damaged);
+    let last = records.last().map_or(0, |record| record.seq);
+    if verify_chain(id, &records).is_err() || row.is_some_and(|row| row.head != last) {
         return unreadable();
     }
     let Ok(replay) = Replay::new(&records) else { return unreadable() };

@@ -9,7 +9,7 @@ use super::{Failure, Global, Outcome, print, print_json};
 use crate::{
     diagnostic::{did_you_mean, one_of},
     report::{clip, duration, given_short, plain},
-    run::inputs_of,
+    run::{damaged, inputs_of},
     store::{RunRow, RunState, Select, SqliteStore, Store},
     yaml::parse_duration,
 };
@@ -19,7 +19,7 @@ const INPUTS: usize = 36;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leapfrog list -n 5\n  leapfrog list --state waiting --workflow pair-migration\n  leapfrog list --state failed --state needs-a-person --since 2h --json\n  leapfrog list --state interrupted\n\nStates:\n  running         a runner works on it\n  interrupted     its runner died: leapfrog resume goes on with it, leapfrog cancel stops it\n  waiting         for an answer (leapfrog approve) or for its time (leapfrog resume --all --watch)\n  paused          a step failed: leapfrog resume tries it again, leapfrog approve --no ends it\n  done            and verified\n  failed          something had been begun, and the state is known\n  refused         nothing was touched\n  needs-a-person  something is not known, or for a person to decide\n  cancelled       a person stopped it\n\nA run that is refused before it begins (a lock, a slip in a file, a machine that does not answer) has touched nothing and has no line here; what was refused after it had begun has one."
+    after_help = "Examples:\n  leapfrog list -n 5\n  leapfrog list --state waiting --workflow pair-migration\n  leapfrog list --state failed --state needs-a-person --since 2h --json\n  leapfrog list --state interrupted\n\nStates:\n  running         a runner works on it\n  interrupted     its runner died: leapfrog resume goes on with it, leapfrog cancel stops it\n  waiting         for an answer (leapfrog approve) or for its time (leapfrog resume --all --watch)\n  paused          a step failed: leapfrog resume tries it again, leapfrog approve --no ends it\n  done            and verified\n  failed          something had been begun, and the state is known\n  refused         nothing was touched\n  needs-a-person  something is not known, or for a person to decide\n  cancelled       a person stopped it\n  damaged         its row in the store cannot be read (exit code 1): leapfrog cancel --abandon gives it up\n\nA run that is refused before it begins (a lock, a slip in a file, a machine that does not answer) has touched nothing and has no line here; what was refused after it had begun has one."
 )]
 pub struct List {
     /// How many, the newest first
@@ -83,12 +83,23 @@ impl List {
                 false => print(&line(run, &inputs)),
             }
         }
-        Ok(0)
+        let mut code = 0;
+        for run in runs.iter().filter(|run| run.state == RunState::Damaged) {
+            code = 1;
+            if !global.json {
+                super::say(global, &damaged(run).into());
+            }
+        }
+        Ok(code)
     }
 
     /// The runs that are asked for, each with the state that it is really in.
     async fn runs(&self, global: &Global, store: &SqliteStore) -> Result<Vec<RunRow>, Failure> {
         let mut states = self.state.clone();
+        if !states.is_empty() {
+            // Whatever it was in, it may be one of these.
+            states.push(RunState::Damaged);
+        }
         if states.contains(&RunState::Interrupted) {
             // The store cannot know whose runner has died.
             states.push(RunState::Running);
@@ -111,7 +122,8 @@ impl List {
                     run.message = Some(super::LEFT.to_owned());
                 }
             }
-            runs.retain(|run| self.state.is_empty() || self.state.contains(&run.state));
+            let meant = |state| state == RunState::Damaged || self.state.contains(&state);
+            runs.retain(|run| self.state.is_empty() || meant(run.state));
             if all || runs.len() >= wanted {
                 runs.truncate(wanted);
                 return Ok(runs);

@@ -33,18 +33,23 @@ impl Verb {
         if locks.is_empty() && !global.json {
             print("no locks");
         }
-        let mut known: Option<Holder> = None;
+        let (mut known, mut code): (Option<Holder>, u8) = (None, 0);
         for (key, run) in locks {
             if known.as_ref().is_none_or(|holder| holder.run != run) {
                 let row = store.run(&run).await?;
                 let state = match &row {
                     Some(row) if global.is_left(&store, row).await? => "its runner died",
+                    Some(row) if row.state == RunState::Damaged => "its row is damaged",
                     Some(row) if row.state == RunState::Paused => "is paused",
+                    Some(row) if row.is_answered() => "has its answer",
                     Some(row) if row.wake.is_some() => "waits for its time",
                     Some(row) if row.state == RunState::Waiting => "waits for an answer",
                     Some(_) => "runs",
                     None => "its run is missing",
                 };
+                if row.is_some_and(|row| row.state == RunState::Damaged) {
+                    code = 1;
+                }
                 let vms = locked_vms(store.as_ref(), &run).await.unwrap_or_default();
                 known = Some(Holder { run, vms, state });
             }
@@ -62,6 +67,6 @@ impl Verb {
                 ));
             }
         }
-        Ok(0)
+        Ok(code)
     }
 }

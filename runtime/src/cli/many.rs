@@ -298,7 +298,11 @@ impl Tally {
 type End = (Outcome, u8, Option<String>, Option<String>);
 
 fn words(failure: Failure) -> End {
-    let outcome = if failure.code == CANCELLED { Outcome::Cancelled } else { Outcome::Refused };
+    let outcome = match failure.code {
+        CANCELLED => Outcome::Cancelled,
+        NEEDS_A_PERSON => Outcome::NeedsAPerson,
+        _ => Outcome::Refused,
+    };
     let hint = failure.diagnostics.0.iter().find_map(|found| found.hint.clone());
     let all: Vec<String> = failure.diagnostics.0.into_iter().map(|found| found.message).collect();
     (outcome, failure.code, Some(all.join("; ")), hint)

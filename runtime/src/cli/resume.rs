@@ -11,13 +11,13 @@ use super::{
     Failure, Global, Outcome,
     many::{Crowd, Jobs, Named},
     run::{listen, tell},
-    shared::{How, Shared},
+    shared::{How, Paused, Shared},
     show::find,
 };
 use crate::{
     diagnostic::Diagnostic,
     imports::Person,
-    run::{self, Refusal},
+    run::{self as runs, Refusal},
     store::{RunId, RunRow, RunState, Select, SqliteStore, Store},
     ui::{Form, Screen},
 };
@@ -62,13 +62,9 @@ impl Resume {
         let code = match &self.run {
             Some(name) => {
                 let row = find(&store, Some(name)).await?;
+                let person = Person::here(self.yes);
                 // Whoever goes on with a paused run says that its step is to be tried again.
-                if row.state == RunState::Paused
-                    && let Err(refusal) = run::answer(store.clone(), &row.id, true).await
-                {
-                    return tell(global, Err(refusal), None).await;
-                }
-                let outcome = one(global, &store, &row.id, Person::here(self.yes), cancel).await?;
+                let outcome = one(global, &store, &row.id, person, Paused::IsTriedAgain, cancel).await?;
                 tell(global, outcome, self.html.as_deref()).await
             }
             None => self.all(global, &store, cancel).await,
@@ -83,15 +79,20 @@ impl Resume {
         // Made when there is something to do: whoever only watches needs no memory for it.
         let mut shared: Option<Arc<Shared>> = None;
         let mut stopped = cancel;
+        let mut looked = false;
         loop {
             let mut pause = LOOK_EVERY;
-            // Those that a runner has left, and those that wait for their time.
-            for (state, timed) in [(RunState::Running, None), (RunState::Waiting, Some(true))] {
+            // Those that a runner has left, and those that wait for their time; once, because it
+            // takes a look at all runs there ever were, those whose rows say no state.
+            let damaged = (!looked).then_some((RunState::Damaged, None));
+            looked = true;
+            let left = [(RunState::Running, None), (RunState::Waiting, Some(true))];
+            for (state, timed) in left.into_iter().chain(damaged) {
                 let mut after = RunId::first();
                 loop {
-                    let select = Select { timed, ..Select::page(state, after, PAGE) };
+                    let select = Select { timed, ..Select::page(state, after.clone(), PAGE) };
                     let page = store.select(&select).await?;
-                    let Some(last) = page.last() else { break };
+                    let Some(last) = page.last().filter(|last| last.id > after) else { break };
                     after = last.id.clone();
                     for run in page {
                         if crowd.is_cancelled() {
@@ -139,6 +140,10 @@ impl Resume {
         run: &RunRow,
         pause: &mut Duration,
     ) -> Result<bool, Failure> {
+        if run.state == RunState::Damaged {
+            // Going on with it says what is wrong.
+            return Ok(!runs::lives(&global.owners()?, &run.id));
+        }
         let now = Timestamp::now();
         let Some(wake) = run.wake else { return global.is_left(store, run).await };
         let left = Duration::try_from(wake.duration_since(now)).unwrap_or_default();
@@ -159,7 +164,7 @@ pub(super) async fn go_on(
     person: Person,
     cancel: watch::Receiver<bool>,
 ) -> super::many::Came {
-    shared.resume(&id, How { person, screen: Screen::default(), cancel }).await
+    shared.resume(&id, How { person, screen: Screen::default(), cancel }, Paused::StaysSo).await
 }
 
 /// Go on with one run. The outer error: it cannot be gone on with, and nothing was touched.
@@ -168,10 +173,11 @@ pub(super) async fn one(
     store: &Arc<SqliteStore>,
     id: &RunId,
     person: Person,
+    paused: Paused,
     cancel: watch::Receiver<bool>,
 ) -> Result<Result<crate::report::Report, Refusal>, Failure> {
     let screen = Screen::new(Form::choose(global.json), global.color);
-    Shared::new(global, store)?.resume(id, How { person, screen, cancel }).await
+    Shared::new(global, store)?.resume(id, How { person, screen, cancel }, paused).await
 }
 
 /// There is nothing to go on with or to cancel.

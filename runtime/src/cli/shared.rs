@@ -16,7 +16,7 @@ use crate::{
     inventory::Inventory,
     providers::World,
     report::Report,
-    run::{self, Checked, Library, Recent, Refusal, Request, Saved},
+    run::{self, Checked, Library, Question, Ready, Recent, Refusal, Request, Saved},
     store::{Crash, RunId, SqliteStore},
     ui::Screen,
     workflow::Workflow,
@@ -39,6 +39,15 @@ pub(super) struct How {
     pub person: Person,
     pub screen: Screen,
     pub cancel: watch::Receiver<bool>,
+}
+
+/// What becomes of a run that is paused, and that somebody goes on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Paused {
+    /// It stays so, or is stopped.
+    StaysSo,
+    /// Its step is tried again: a person has asked for that.
+    IsTriedAgain,
 }
 
 /// The very same inventory: those that are equal come from one library.
@@ -64,17 +73,55 @@ impl Shared {
         })
     }
 
+    /// Read a run that was left.
+    pub async fn saved(&self, id: &RunId) -> Result<Saved, Refusal> {
+        Saved::read_with(self.store.as_ref(), id, &self.library).await
+    }
+
+    fn checked(&self, saved: &Saved) -> Result<Checked, Failure> {
+        let registry = self.registry.clone().pinned(saved.plugin_files());
+        Ok(run::check(&saved.workflow, &saved.inventory, &saved.inputs, &registry)?)
+    }
+
+    /// See that a run can be gone on with. Nothing is written yet.
+    pub async fn ready(&self, id: &RunId, saved: Saved, how: How) -> Result<Result<Ready, Refusal>, Failure> {
+        let checked = self.checked(&saved)?;
+        let (workflow, inventory) = (saved.workflow.clone(), saved.inventory.clone());
+        let request = self.request(workflow, inventory, saved.inputs.clone(), checked, how)?;
+        Ok(run::ready(id, saved, request).await)
+    }
+
     /// Go on with one run. The outer error: it cannot be gone on with, and nothing was touched.
-    pub async fn resume(&self, id: &RunId, how: How) -> Result<Result<Report, Refusal>, Failure> {
-        let saved = match Saved::read_with(self.store.as_ref(), id, &self.library).await {
+    pub async fn resume(
+        &self,
+        id: &RunId,
+        how: How,
+        paused: Paused,
+    ) -> Result<Result<Report, Refusal>, Failure> {
+        let saved = match self.saved(id).await {
             Ok(saved) => saved,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let registry = self.registry.clone().pinned(saved.plugin_files());
-        let checked = run::check(&saved.workflow, &saved.inventory, &saved.inputs, &registry)?;
-        let (workflow, inventory) = (saved.workflow.clone(), saved.inventory.clone());
-        let request = self.request(workflow, inventory, saved.inputs.clone(), checked, how)?;
-        Ok(run::resume(id, saved, request).await)
+        let ready = match self.ready(id, saved, how).await? {
+            Ok(ready) => ready,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let again = paused == Paused::IsTriedAgain && ready.question().is_some_and(Question::is_of_a_pause);
+        match ready.take_over(again.then_some(true)).await {
+            Ok(taken_over) => Ok(Ok(taken_over.to_its_end().await)),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// Write down the answer to what a run waits with, once nothing keeps it from going on; gives
+    /// the question.
+    pub async fn answer(&self, id: &RunId, yes: bool) -> Result<Result<String, Refusal>, Failure> {
+        let saved = match self.saved(id).await {
+            Ok(saved) => saved,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let checked = self.checked(&saved)?;
+        Ok(run::answer(self.store.clone(), Some(&self.owners), id, &saved, &checked, yes).await)
     }
 
     /// What a run needs, with what it shares with others.

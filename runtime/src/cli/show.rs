@@ -8,8 +8,8 @@ use super::{Global, Outcome, print, print_json, run::write_report};
 use crate::{
     diagnostic::{Diagnostic, quoted},
     report::{Report, clip, given, plain, summary},
-    run::{records, report_of},
-    store::{Record, RunId, RunRow, SqliteStore, Store, verify_chain},
+    run::{damaged, records, report_of},
+    store::{Record, RunId, RunRow, RunState, SqliteStore, Store, verify_chain},
 };
 
 #[derive(Debug, Args)]
@@ -112,6 +112,9 @@ async fn journal(global: &Global, store: &SqliteStore, row: &RunRow) -> Outcome 
 
 /// That nothing of a journal was changed or removed.
 fn whole(row: &RunRow, records: &[Record]) -> Result<(), super::Failure> {
+    if row.state == RunState::Damaged {
+        return Err(super::Failure { diagnostics: damaged(row).into(), code: 1 });
+    }
     let wrong = match verify_chain(&row.id, records) {
         Err(error) => error.to_string(),
         Ok(()) if records.last().map_or(0, |record| record.seq) < row.head => {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use super::Refusal;
 use crate::{
     imports::{Context, Facts},
     model::{MachineName, VmName},
@@ -14,13 +13,26 @@ use crate::{
 };
 
 /// Nothing goes on any more, and the run waits: it takes no memory and no process.
-pub(super) async fn left_to_wait(journal: &Journal, facts: &Facts, end: End) -> Result<Report, Refusal> {
+pub(super) async fn left_to_wait(journal: &Journal, facts: &Facts, end: End) -> Report {
     let state = if end.outcome == Outcome::Paused { RunState::Paused } else { RunState::Waiting };
     let rest = Rest { state, message: end.message.unwrap_or_default(), wake: end.wake };
-    journal.park(&rest).await?;
-    let run = journal.run();
-    facts.amend(|report| tell_rest(report, run, &rest));
-    Ok(facts.finish())
+    let (run, left) = (journal.run(), journal.park(&rest).await);
+    facts.amend(|report| {
+        tell_rest(report, run, &rest);
+        if let Err(error) = left {
+            not_left(report, run, &error);
+        }
+    });
+    facts.finish()
+}
+
+/// It waits for something, and the store does not know it: it is as if its runner had died there.
+fn not_left(report: &mut Report, run: &RunId, error: &StoreError) {
+    let waits = report.message.take().unwrap_or_default();
+    report.outcome = Outcome::NeedsAPerson;
+    report.message = Some(format!("{waits}; but that could not be written down: {error}"));
+    report.hint = Some(format!("mend that, then leapfrog resume {run} goes on where its journal ends"));
+    report.until = None;
 }
 
 /// What the report of a run says that is left to wait.
@@ -180,6 +192,20 @@ mod tests {
         };
         assert!(hint(Timestamp::UNIX_EPOCH).starts_with("its time has come: leapfrog resume "));
         assert!(hint(Timestamp::MAX).starts_with("leapfrog resume --all --watch"));
+    }
+
+    #[tokio::test]
+    async fn a_rest_that_the_store_does_not_know_is_for_a_person_and_no_refusal() {
+        let store = std::sync::Arc::new(crate::store::MemoryStore::default());
+        let (run, clock) = (RunId::generate(), crate::clock::Clock::new(1.0));
+        // The store has no such run.
+        let journal = std::sync::Arc::new(Journal::new(store, run.clone()));
+        let report = Report::new(run.as_str(), "w", Timestamp::now());
+        let facts = Facts::new(clock, journal.clone(), crate::ui::Screen::default(), report);
+        let report = left_to_wait(&journal, &facts, End::new(Outcome::Paused, "it failed")).await;
+        assert_eq!(report.outcome, Outcome::NeedsAPerson);
+        assert!(report.message.is_some_and(|m| m.contains("it failed; but that could not be written down")));
+        assert!(report.hint.is_some_and(|hint| hint.contains("leapfrog resume")));
     }
 
     #[test]

@@ -185,6 +185,11 @@ fn held(what: &str, run: &RunId, row: Option<&RunRow>, left: bool, waits: bool) 
         None => Diagnostic::new(format!("{locked}, which is missing in the store")).hint(format!(
             "the store was changed by something else than leapfrog: look at the VM, then free the lock: leapfrog cancel {run} --abandon"
         )),
+        Some(RunRow { state: RunState::Damaged, .. }) => {
+            Diagnostic::new(format!("{locked}, whose row in the store is damaged")).hint(format!(
+                "the store was changed by something else than leapfrog: look at the VM, then give the run up: leapfrog cancel {run} --abandon"
+            ))
+        }
         Some(RunRow { state: RunState::Waiting, wake: None, .. }) => {
             Diagnostic::new(format!("{locked}, which waits for an answer"))
                 .hint(format!("answer it: leapfrog approve {run}; or {stops}"))

@@ -20,6 +20,7 @@ mod library;
 mod locks;
 mod probes;
 mod report;
+mod resume;
 mod saved;
 mod steps;
 
@@ -29,13 +30,14 @@ use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 use tokio::task::JoinSet;
 
-pub use answer::{answer, answer_to};
+pub use answer::{Question, answer, not_asked};
 pub use check::{Checked, CheckedStep, check, check_driver, sample_inputs};
 pub(crate) use end::End;
 pub use library::{Library, Recent};
 pub use locks::{Owner, ask_to_stop, is_asked_to_stop, is_side_by_side, lives, owner_pid, side_by_side};
 pub use report::report_of;
-pub use saved::{Saved, inputs_of, locked_vms, records};
+pub use resume::{Ready, TakenOver, ready, resume};
+pub use saved::{Saved, damaged, inputs_of, locked_vms, records};
 
 use self::{
     end::{
@@ -163,7 +165,7 @@ pub async fn execute_as(id: RunId, mut request: Request) -> Result<Report, Refus
     if let Some(plan @ Hand::Following(_)) = &request.plan {
         facts.note(false, &plan.to_string());
     }
-    perform(request, journal, facts, compiled, uuids, None, (owner, opening)).await
+    Ok(perform(request, journal, facts, compiled, uuids, None, (owner, opening)).await)
 }
 
 /// Enter the run with its locks, all or none; wait for them as long as the request allows.
@@ -198,43 +200,8 @@ async fn enter(request: &mut Request, id: &RunId, uuids: &BTreeMap<VmName, Strin
     }
 }
 
-/// Go on with a run whose runner died. What its journal says already is served to the procedure
-/// again; what is under way is found again by asking the machines.
-///
-/// # Errors
-/// When it cannot be gone on with: its runner lives, it is over, its plugins are others, its
-/// journal was changed. Nothing was touched then.
-pub async fn resume(id: &RunId, saved: Saved, mut request: Request) -> Result<Report, Refusal> {
-    let Some(owner) = locks::Owner::of_left(request.owners.as_deref(), id)? else {
-        return Err(Refusal::Taken(id.clone()));
-    };
-    saved.same_plugins(id, &request.checked)?;
-    locks::still_held(request.store.as_ref(), id, &saved.uuids).await?;
-    request.plan = saved.plan();
-    let opening = open_logins(&request.world, &request.inventory, &request.checked);
-    let compiled = compile(&request.engine, &request.checked).await?;
-    let replay = Replay::new(&saved.records)?;
-    let journal = Journal::reopened(request.store.clone(), id.clone(), saved.epoch, &saved.records)?;
-    let mut journal = journal.by(request.world.clock);
-    if let Some(crash) = request.crash.clone() {
-        journal = journal.that_crashes(crash);
-    }
-    let journal = Arc::new(journal);
-    let epoch = journal.epoch();
-    let resume = serde_json::json!({ "epoch": epoch, "kept": replay.kept() });
-    journal.note(RUN_LANE, epoch, Kind::Resume, resume.to_string()).await?;
-    journal.take_over().await?;
-    let report = report_of(request.store.as_ref(), id).await?;
-    let since = Timestamp::now().duration_since(report.started);
-    let age = std::time::Duration::try_from(since).unwrap_or_default().mul_f64(request.world.clock.speed());
-    let screen = std::mem::take(&mut request.screen);
-    let facts = Facts::resumed(request.world.clock, journal.clone(), screen, report, age);
-    let why = saved.waited.unwrap_or("its runner died; another one goes on with it");
-    facts.note(saved.waited.is_none(), &format!("{why}. Nobody watched the service in between"));
-    perform(request, journal, facts, compiled, saved.uuids, Some(replay), (owner, opening)).await
-}
-
 /// Plugins, ready to be called.
+#[derive(Debug)]
 struct Compiled {
     drivers: BTreeMap<PairName, DriverPlugin>,
     procedures: Vec<Procedure>,
@@ -261,7 +228,7 @@ async fn perform<T>(
     uuids: BTreeMap<VmName, String>,
     replay: Option<Replay>,
     _until_the_end: T,
-) -> Result<Report, Refusal> {
+) -> Report {
     let Request { workflow, inventory, inputs, checked, world, person, mut cancel, plan, .. } = request;
     let making = matches!(plan, Some(Hand::Making(_)));
     let mut context =
@@ -340,7 +307,7 @@ async fn perform<T>(
     if let Err(error) = kept {
         facts.amend(|report| unkept(report, &error));
     }
-    Ok(facts.finish())
+    facts.finish()
 }
 
 /// Connect to the members of all pairs in the background; stopped when dropped.

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use super::{Request, end::tell_rest};
+use super::{Request, end::tell_rest, saved::records};
 use crate::{
     model::ServerName,
     report::{Outcome, Report, ReportPair, ReportServer},
-    store::{Kind, Rest, RunId, RunState, Store, StoreError},
+    store::{Kind, Record, Rest, RunId, RunState, Store, StoreError},
 };
 
 /// What is known before the first call.
@@ -41,39 +41,7 @@ pub(super) fn first_report(id: &RunId, request: &Request) -> Report {
 /// # Errors
 /// When the journal cannot be read, or is not one.
 pub async fn report_of(store: &dyn Store, id: &RunId) -> Result<Report, StoreError> {
-    let corrupt = |what: &str| StoreError::Corrupt(format!("run {id}: {what}"));
-    let mut report: Option<Report> = None;
-    let mut after = 0;
-    loop {
-        let records = store.journal(id, after, 1_000).await?;
-        let Some(last) = records.last() else { break };
-        after = last.seq;
-        for record in records {
-            let body = || serde_json::from_str::<Json>(&record.body).map_err(|e| corrupt(&e.to_string()));
-            match (record.kind, &mut report) {
-                (Kind::Start, _) => {
-                    let start = body()?;
-                    let first = start.get("report").cloned().unwrap_or_default();
-                    report = Some(serde_json::from_value(first).map_err(|e| corrupt(&e.to_string()))?);
-                }
-                (Kind::Event, Some(report)) => {
-                    report.record(serde_json::from_str(&record.body).map_err(|e| corrupt(&e.to_string()))?);
-                }
-                (Kind::Finish, Some(report)) => {
-                    let mut finish = body()?;
-                    let mut take = |key: &str| finish.get_mut(key).map(Json::take).unwrap_or_default();
-                    let read = |e: serde_json::Error| corrupt(&e.to_string());
-                    report.outcome = serde_json::from_value(take("outcome")).map_err(read)?;
-                    report.message = serde_json::from_value(take("message")).map_err(read)?;
-                    report.hint = serde_json::from_value(take("hint")).map_err(read)?;
-                    report.ended = serde_json::from_value(take("ended")).map_err(read)?;
-                    report.probes = serde_json::from_value(take("probes")).map_err(read)?;
-                }
-                _ => {}
-            }
-        }
-    }
-    let mut report = report.ok_or_else(|| corrupt("it ended before it wrote anything"))?;
+    let mut report = report_in(id, &records(store, id).await?)?;
     // Its own journal cannot say that nobody works on it.
     if let Some(row) = store.run(id).await? {
         match row.state {
@@ -93,4 +61,38 @@ pub async fn report_of(store: &dyn Store, id: &RunId) -> Result<Report, StoreErr
         }
     }
     Ok(report)
+}
+
+/// As far as the journal's records go.
+///
+/// # Errors
+/// When they are no journal.
+pub(super) fn report_in(id: &RunId, records: &[Record]) -> Result<Report, StoreError> {
+    let corrupt = |what: &str| StoreError::Corrupt(format!("run {id}: {what}"));
+    let mut report: Option<Report> = None;
+    for record in records {
+        let body = || serde_json::from_str::<Json>(&record.body).map_err(|e| corrupt(&e.to_string()));
+        match (record.kind, &mut report) {
+            (Kind::Start, _) => {
+                let start = body()?;
+                let first = start.get("report").cloned().unwrap_or_default();
+                report = Some(serde_json::from_value(first).map_err(|e| corrupt(&e.to_string()))?);
+            }
+            (Kind::Event, Some(report)) => {
+                report.record(serde_json::from_str(&record.body).map_err(|e| corrupt(&e.to_string()))?);
+            }
+            (Kind::Finish, Some(report)) => {
+                let mut finish = body()?;
+                let mut take = |key: &str| finish.get_mut(key).map(Json::take).unwrap_or_default();
+                let read = |e: serde_json::Error| corrupt(&e.to_string());
+                report.outcome = serde_json::from_value(take("outcome")).map_err(read)?;
+                report.message = serde_json::from_value(take("message")).map_err(read)?;
+                report.hint = serde_json::from_value(take("hint")).map_err(read)?;
+                report.ended = serde_json::from_value(take("ended")).map_err(read)?;
+                report.probes = serde_json::from_value(take("probes")).map_err(read)?;
+            }
+            _ => {}
+        }
+    }
+    report.ok_or_else(|| corrupt("it ended before it wrote anything"))
 }

@@ -6,13 +6,16 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::{Checked, Library, Refusal, Request};
+use super::{
+    Checked, Library, Refusal, Request,
+    answer::{self, Question},
+};
 use crate::{
     diagnostic::{Diagnostic, Source, digest},
     inventory::Inventory,
     model::VmName,
     plan::{Follower, Hand, Plan},
-    report::Report,
+    report::{Report, plain},
     store::{Kind, Record, RunId, RunRow, RunState, Store, StoreError, verify_chain},
     workflow::Workflow,
 };
@@ -51,7 +54,7 @@ impl File {
 }
 
 /// What to do with a run whose journal, or what belongs to it, cannot be relied on.
-const CHANGED: &str = "the store was changed by something else than leapfrog: a person has to look at the VMs, then give the run up with `leapfrog cancel --abandon`";
+pub(super) const CHANGED: &str = "the store was changed by something else than leapfrog: a person has to look at the VMs, then give the run up with `leapfrog cancel --abandon`";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -125,7 +128,9 @@ pub struct Saved {
     pub inputs: Map<String, Json>,
     pub(super) uuids: BTreeMap<VmName, String>,
     pub(super) records: Vec<Record>,
-    pub(super) epoch: u64,
+    pub(super) row: RunRow,
+    /// What it waits to be told.
+    pub(super) question: Option<Question>,
     /// Why it was left, if that was on purpose.
     pub(super) waited: Option<&'static str>,
     plugins: BTreeMap<String, Pinned>,
@@ -147,6 +152,9 @@ impl Saved {
     /// As [`read`](Self::read).
     pub async fn read_with(store: &dyn Store, id: &RunId, library: &Library) -> Result<Self, Refusal> {
         let row = store.run(id).await?.ok_or_else(|| StoreError::NoSuchRun(id.to_string()))?;
+        if row.state == RunState::Damaged {
+            return Err(damaged(&row).into());
+        }
         if !row.state.is_open() {
             return Err(Diagnostic::new(format!("run {id} is over: {}", row.state))
                 .hint("begin a new one: it goes on from wherever the pair is")
@@ -165,13 +173,23 @@ impl Saved {
     }
 
     async fn decode(store: &dyn Store, id: &RunId, row: RunRow, library: &Library) -> Result<Self, Refusal> {
-        let records = records(store, id).await?;
+        if row.state == RunState::Damaged {
+            return Err(damaged(&row).into());
+        }
+        let records = match records(store, id).await {
+            Err(StoreError::Corrupt(what)) => return Err(Diagnostic::new(what).hint(CHANGED).into()),
+            read => read?,
+        };
         verify_chain(id, &records).map_err(|error| Diagnostic::new(error.to_string()).hint(CHANGED))?;
         if records.last().map_or(0, |record| record.seq) != row.head {
             return Err(Diagnostic::new(format!("the end of the journal of run {id} is missing"))
                 .hint(CHANGED)
                 .into());
         }
+        let question = match row.state.is_open() {
+            true => answer::question(&row, &records)?,
+            false => None,
+        };
         let Some(first) = records.first().filter(|record| record.kind == Kind::Start) else {
             return Err(Diagnostic::new(format!(
                 "run {id} died before its first record: nothing was touched"
@@ -188,10 +206,19 @@ impl Saved {
             uuids: start.uuids,
             waited: why_it_was_left(&row, &records),
             records,
-            epoch: row.epoch,
+            question,
+            row,
             plugins: start.plugins,
             plan: start.plan,
         })
+    }
+
+    /// What it waits to be told, by its journal.
+    ///
+    /// # Errors
+    /// When it does not wait for an answer.
+    pub fn asked(&self) -> Result<&Question, Refusal> {
+        self.question.as_ref().ok_or_else(|| answer::not_asked(&self.row))
     }
 
     /// Where the plugins were, by what `uses:` says.
@@ -221,6 +248,12 @@ impl Saved {
         .hint("a run goes on with the bytes that it began with: give the folder that has them with --plugins, or stop the run: leapfrog cancel")
         .into())
     }
+}
+
+/// What is said of a run whose row cannot be read.
+pub fn damaged(row: &RunRow) -> Diagnostic {
+    let why = plain(row.message.as_deref().unwrap_or_default());
+    Diagnostic::new(format!("run {} is damaged: {why}", row.id)).hint(CHANGED)
 }
 
 /// The VMs of a run with their UUIDs.

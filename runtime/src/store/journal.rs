@@ -154,6 +154,25 @@ impl Journal {
         taken.map(drop)
     }
 
+    /// As [`take_over`](Self::take_over), and leave the run to wait again, in one step.
+    ///
+    /// # Errors
+    /// As [`Store::answer`]; nothing was written then.
+    pub async fn answer(&self, rest: &Rest) -> Result<()> {
+        let _turn = self.committing.lock().await;
+        self.die_if_dead().await;
+        let records = self.take();
+        let last = records.last().map_or(0, |record| record.seq);
+        let answered = self.store.answer(&self.run, self.epoch - 1, records, rest).await;
+        self.committed(last).await;
+        answered
+    }
+
+    /// What the next commit writes.
+    pub fn unwritten(&self) -> Vec<Record> {
+        self.pending.lock().unwrap_or_else(|e| e.into_inner()).records.clone()
+    }
+
     /// Make everything durable and end the run, in one step.
     pub async fn finish(&self, state: RunState, message: &str) -> Result<()> {
         let _turn = self.committing.lock().await;
@@ -346,8 +365,11 @@ mod tests {
         async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64> {
             self.store.reopen(id, epoch, records).await
         }
-        async fn free(&self, id: &RunId) -> Result<()> {
-            self.store.free(id).await
+        async fn answer(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> Result<()> {
+            self.store.answer(id, epoch, records, rest).await
+        }
+        async fn free(&self, id: &RunId, damaged: bool) -> Result<()> {
+            self.store.free(id, damaged).await
         }
         async fn keep(&self, digest: &str, text: &str) -> Result<()> {
             self.store.keep(digest, text).await

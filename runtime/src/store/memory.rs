@@ -129,7 +129,12 @@ impl Store for MemoryStore {
         Ok(row.epoch)
     }
 
-    async fn free(&self, id: &RunId) -> Result<()> {
+    async fn answer(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> Result<()> {
+        let epoch = self.reopen(id, epoch, records).await?;
+        self.park(id, epoch, Vec::new(), rest).await
+    }
+
+    async fn free(&self, id: &RunId, _: bool) -> Result<()> {
         let mut inner = self.inner();
         if !inner.runs.get(id).is_some_and(|(row, _)| row.state.is_open()) {
             inner.locks.retain(|_, run| run != id);

@@ -177,9 +177,12 @@ pub enum RunState {
     /// Its runner died. In the store such a run is `running`, since nobody was left to write it
     /// down, and can be gone on with; one that stands here as this has lost its locks to another run.
     Interrupted,
+    /// Its row cannot be read: something else than leapfrog has changed it. Never written.
+    Damaged,
 }
 
 impl RunState {
+    /// Those that a row can say.
     pub const ALL: [Self; 9] = [
         Self::Running,
         Self::Waiting,
@@ -203,6 +206,7 @@ impl RunState {
             RunState::NeedsPerson => "needs-a-person",
             RunState::Cancelled => "cancelled",
             RunState::Interrupted => "interrupted",
+            RunState::Damaged => "damaged",
         }
     }
 
@@ -236,7 +240,7 @@ pub struct RunRow {
     pub head: u64,
     pub started: Timestamp,
     pub ended: Option<Timestamp>,
-    /// A sentence on how it ended, or what it waits for.
+    /// A sentence on how it ended, or what it waits for; what is wrong with a damaged row.
     pub message: Option<String>,
     /// Since when nobody works on it, on purpose.
     #[serde(default)]
@@ -252,6 +256,13 @@ impl RunRow {
     pub fn is_due(&self, now: Timestamp) -> bool {
         let jumped_back = self.parked.is_some_and(|parked| now < parked);
         self.state == RunState::Waiting && self.wake.is_some_and(|wake| wake <= now || jumped_back)
+    }
+
+    /// Whether its question has an answer that nobody has gone on with: it was left with its time
+    /// come already.
+    pub fn is_answered(&self) -> bool {
+        let come = |wake: Timestamp| self.parked.is_some_and(|parked| wake <= parked);
+        self.state == RunState::Waiting && self.wake.is_some_and(come)
     }
 }
 
@@ -269,7 +280,8 @@ pub struct Rest {
 /// Which runs, and in which order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Select {
-    /// In one of these; in any if there are none.
+    /// In one of these; in any if there are none. Damaged are rows whose state is none; a row that
+    /// is damaged otherwise is found by the state that it says.
     pub states: Vec<RunState>,
     /// Of the workflow of this name.
     pub workflow: Option<String>,
@@ -357,8 +369,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// that the runner is dead.
     async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64>;
 
-    /// Free the locks of a run that is over, or not in the store any more; an open one keeps them.
-    async fn free(&self, id: &RunId) -> Result<()>;
+    /// As [`reopen`](Self::reopen), of a run that goes on to wait: all in one step.
+    async fn answer(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> Result<()>;
+
+    /// Free the locks of a run that is over, or not in the store any more; an open one keeps them,
+    /// unless it is `damaged`: then it is cancelled.
+    async fn free(&self, id: &RunId, damaged: bool) -> Result<()>;
 
     /// Keep a text that many runs may refer to by its SHA-256. A repeat does nothing.
     async fn keep(&self, digest: &str, text: &str) -> Result<()>;
@@ -369,10 +385,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn runs(&self, limit: u32) -> Result<Vec<RunRow>> {
         self.select(&Select::newest(limit)).await
     }
-    /// The runs that are meant, in the order that is asked for.
+    /// The runs that are meant, in the order that is asked for. One whose row cannot be read is
+    /// given as damaged, and hides no other one.
     async fn select(&self, select: &Select) -> Result<Vec<RunRow>>;
     async fn run(&self, id: &RunId) -> Result<Option<RunRow>>;
-    /// Records after `seq`, in order, at most `limit`.
+    /// Records after `seq`, in order, at most `limit`. `Corrupt` names one that cannot be read.
     async fn journal(&self, id: &RunId, after: u64, limit: u32) -> Result<Vec<Record>>;
     /// All locks and the runs that hold them, by run.
     async fn locks(&self) -> Result<Vec<(String, RunId)>>;

@@ -8,6 +8,7 @@
 //! the `sqlite3` shell while it is in use.
 
 mod reading;
+mod rows;
 mod writer;
 
 use std::{
@@ -18,12 +19,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params, types::Value};
+use rusqlite::{Connection, OptionalExtension, params, types::Value};
 use tokio::sync::{mpsc, oneshot};
 
-use self::writer::{Job, Leaves, OpenFile, Write, write_all};
-use super::{Kind, Record, Rest, Result, RunId, RunRow, RunState, Select, Store, StoreError};
+use self::{
+    rows::{RECORD_COLUMNS, RUN_COLUMNS, record, run_row, unread},
+    writer::{Job, Leaves, OpenFile, Write, write_all},
+};
+use super::{Record, Rest, Result, RunId, RunRow, RunState, Select, Store, StoreError};
 
 /// Appends that wait for the writer; a sender waits when it is full.
 const QUEUE: usize = 256;
@@ -201,37 +204,6 @@ fn other_version(schema: i64) -> String {
     format!("it was made by another version (schema {schema}, here {SCHEMA_VERSION})")
 }
 
-fn bad(column: usize, what: String) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, what.into())
-}
-
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
-    let text: String = row.get(column)?;
-    text.parse().map_err(|e: jiff::Error| bad(column, e.to_string()))
-}
-
-const RUN_COLUMNS: &str = "run_id, workflow, state, epoch, head, started, ended, message, parked, wake";
-
-fn run_row(row: &Row<'_>) -> rusqlite::Result<RunRow> {
-    let state: String = row.get(2)?;
-    let maybe = |column: usize| -> rusqlite::Result<Option<Timestamp>> {
-        let text: Option<String> = row.get(column)?;
-        text.map(|_| time(row, column)).transpose()
-    };
-    Ok(RunRow {
-        id: RunId(row.get(0)?),
-        workflow: row.get(1)?,
-        state: RunState::parse(&state).ok_or_else(|| bad(2, format!("state `{state}`")))?,
-        epoch: row.get(3)?,
-        head: row.get(4)?,
-        started: time(row, 5)?,
-        ended: maybe(6)?,
-        message: row.get(7)?,
-        parked: maybe(8)?,
-        wake: maybe(9)?,
-    })
-}
-
 /// The runs of the index `run_not_over`.
 const NOT_OVER: [RunState; 3] = [RunState::Running, RunState::Waiting, RunState::Paused];
 
@@ -245,8 +217,15 @@ fn condition(select: &Select) -> (String, Vec<Value>) {
             // The index is used where its own condition stands, word by word.
             conditions.push("state IN ('running', 'waiting', 'paused')".to_owned());
         }
-        let states: Vec<String> = states.iter().map(|state| format!("'{state}'")).collect();
-        conditions.push(format!("state IN ({})", states.join(", ")));
+        let in_one_of = |states: &[RunState]| {
+            let states: Vec<String> = states.iter().map(|state| format!("'{state}'")).collect();
+            format!("IN ({})", states.join(", "))
+        };
+        let mut wanted = format!("state {}", in_one_of(states));
+        if states.contains(&RunState::Damaged) {
+            wanted = format!("({wanted} OR state NOT {})", in_one_of(&RunState::ALL));
+        }
+        conditions.push(wanted);
     }
     if let Some(workflow) = workflow {
         conditions.push("workflow = ?".to_owned());
@@ -304,12 +283,17 @@ impl Store for SqliteStore {
     }
 
     async fn reopen(&self, id: &RunId, epoch: u64, records: Vec<Record>) -> Result<u64> {
-        self.write(Write::Reopen { id: id.clone(), epoch, records }).await?;
+        self.write(Write::Reopen { id: id.clone(), epoch, records, end: None }).await?;
         Ok(epoch + 1)
     }
 
-    async fn free(&self, id: &RunId) -> Result<()> {
-        self.write(Write::Free { id: id.clone() }).await
+    async fn answer(&self, id: &RunId, epoch: u64, records: Vec<Record>, rest: &Rest) -> Result<()> {
+        let end = Some(Leaves::Resting(rest.clone()));
+        self.write(Write::Reopen { id: id.clone(), epoch, records, end }).await
+    }
+
+    async fn free(&self, id: &RunId, damaged: bool) -> Result<()> {
+        self.write(Write::Free { id: id.clone(), damaged }).await
     }
 
     async fn keep(&self, digest: &str, text: &str) -> Result<()> {
@@ -353,27 +337,20 @@ impl Store for SqliteStore {
     }
 
     async fn journal(&self, id: &RunId, after: u64, limit: u32) -> Result<Vec<Record>> {
-        let id = id.clone();
-        self.read(move |c| {
-            c.prepare_cached(
-                "SELECT seq, lane, n, kind, body, at, chain FROM journal
-                 WHERE run_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
-            )?
-            .query_map(params![id.as_str(), after, limit], |row| {
-                let kind: String = row.get(3)?;
-                Ok(Record {
-                    seq: row.get(0)?,
-                    lane: row.get(1)?,
-                    n: row.get(2)?,
-                    kind: Kind::parse(&kind).ok_or_else(|| bad(3, format!("kind `{kind}`")))?,
-                    body: row.get(4)?,
-                    at: time(row, 5)?,
-                    chain: row.get(6)?,
-                })
+        let run = id.clone();
+        let records = self.read(move |c| {
+            c.prepare_cached(&format!(
+                "SELECT {RECORD_COLUMNS} FROM journal WHERE run_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+            ))?
+            .query_map(params![run.as_str(), after, limit], |row| {
+                let seq = row.get::<_, i64>(0).unwrap_or_default();
+                Ok(record(row).map_err(|error| (seq, unread(RECORD_COLUMNS, &error))))
             })?
-            .collect()
-        })
-        .await
+            .collect::<rusqlite::Result<Vec<_>>>()
+        });
+        let unreadable =
+            |(seq, why): (i64, String)| StoreError::Corrupt(format!("record {seq} of run {id}: {why}"));
+        records.await?.into_iter().map(|record| record.map_err(unreadable)).collect()
     }
 
     async fn locks(&self) -> Result<Vec<(String, RunId)>> {

@@ -1,6 +1,9 @@
 //! What the store has acknowledged is there, fenced and locked, also after it was closed.
 
+use jiff::Timestamp;
+
 use super::*;
+use crate::store::Kind;
 
 fn locks(keys: &[&str]) -> Vec<String> {
     keys.iter().map(|k| (*k).to_owned()).collect()
@@ -146,6 +149,69 @@ async fn a_store_of_an_older_version_is_gone_on_with() {
         assert_eq!(store.kept("e").await.expect("read"), None);
         drop(store);
         assert_eq!(shape(dir.path()), shape(new.path()), "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_told_by_its_name_and_hides_no_other_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(dir.path()).expect("opened");
+    let ids = ["a1", "a2", "a3"].map(|id| RunId(id.into()));
+    for id in &ids {
+        store.create(id, "w", &[format!("lock of {id}")], &[]).await.expect("created");
+        store.append(id, 1, vec![record(1)].into()).await.expect("appended");
+    }
+    let other = Connection::open(dir.path().join("leapfrog.db")).expect("opened");
+    for (sql, says) in [
+        ("UPDATE run SET state = 'runing' WHERE run_id = 'a2'", "state: `runing` is no state"),
+        ("UPDATE run SET state = 'running', started = 'then' WHERE run_id = 'a2'", "started: "),
+    ] {
+        other.execute(sql, []).expect("changed");
+        let all = store.runs(10).await.expect("read");
+        let seen: Vec<_> = all.iter().map(|run| (run.id.as_str(), run.state)).collect();
+        let (running, damaged) = (RunState::Running, RunState::Damaged);
+        assert_eq!(seen, [("a3", running), ("a2", damaged), ("a1", running)], "{sql}");
+        assert!(all[1].message.as_ref().is_some_and(|why| why.contains(says)), "{:?}", all[1]);
+        assert_eq!(store.run(&ids[1]).await.expect("read").map(|run| run.state), Some(damaged));
+        let select = Select { states: vec![running, damaged], ..Select::newest(10) };
+        assert_eq!(store.select(&select).await.expect("read").len(), 3, "{sql}");
+    }
+    // It keeps its locks, until it is given up.
+    store.free(&ids[1], false).await.expect("freed");
+    assert_eq!(store.locks().await.expect("read").len(), 3);
+    store.free(&ids[1], true).await.expect("freed");
+    assert_eq!(store.locks().await.expect("read").len(), 2);
+    let row = store.run(&ids[1]).await.expect("read").expect("it is there");
+    assert_eq!((row.state, row.ended.is_some()), (RunState::Cancelled, true));
+
+    other.execute("UPDATE journal SET kind = 'x' WHERE run_id = 'a3'", []).expect("changed");
+    let unread = store.journal(&ids[2], 0, 9).await.map_err(|error| error.to_string());
+    assert!(
+        unread.as_ref().is_err_and(|why| why.contains("record 1 of run a3: kind: `x` is no kind")),
+        "{unread:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_and_what_the_run_waits_for_then_are_one_step() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(dir.path()).expect("opened");
+    let memory = crate::store::MemoryStore::default();
+    for store in [&store as &dyn Store, &memory] {
+        let run = RunId::generate();
+        store.create(&run, "w", &[], &[]).await.expect("created");
+        store.park(&run, 1, vec![record(1)], &asking()).await.expect("left to wait");
+        let row = store.run(&run).await.expect("read").expect("it is there");
+        assert!(!row.is_answered());
+        let rest = Rest { wake: Some(Timestamp::now()), ..asking() };
+        let late = store.answer(&run, 1, vec![record(3)], &rest).await;
+        assert!(matches!(late, Err(StoreError::Fenced(_))), "it does not follow: {late:?}");
+        store.answer(&run, 1, vec![record(2)], &rest).await.expect("answered");
+        let row = store.run(&run).await.expect("read").expect("it is there");
+        assert_eq!((row.state, row.epoch, row.head), (RunState::Waiting, 2, 2));
+        assert!(row.is_answered());
+        let twice = store.answer(&run, 1, vec![record(2)], &rest).await;
+        assert!(matches!(twice, Err(StoreError::Fenced(_))), "somebody else was first: {twice:?}");
     }
 }
 

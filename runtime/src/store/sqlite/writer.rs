@@ -25,9 +25,9 @@ pub(super) enum Leaves {
 pub(super) enum Write {
     Create { id: RunId, workflow: String, locks: Vec<String>, take_over: Vec<RunId> },
     Append { id: RunId, epoch: u64, records: Arc<[Record]>, end: Option<Leaves> },
-    Reopen { id: RunId, epoch: u64, records: Vec<Record> },
+    Reopen { id: RunId, epoch: u64, records: Vec<Record>, end: Option<Leaves> },
     Keep { digest: String, text: String },
-    Free { id: RunId },
+    Free { id: RunId, damaged: bool },
 }
 
 pub(super) type Job = (Write, oneshot::Sender<Result<()>>);
@@ -108,9 +108,9 @@ fn write_group(connection: &mut Connection, group: &[Job]) -> rusqlite::Result<V
         .map(|(write, _)| match write {
             Write::Create { id, workflow, locks, take_over } => create(&tx, id, workflow, locks, take_over),
             Write::Append { id, epoch, records, end } => append(&tx, id, *epoch, records, end.as_ref()),
-            Write::Reopen { id, epoch, records } => reopen(&tx, id, *epoch, records),
+            Write::Reopen { id, epoch, records, end } => reopen(&tx, id, *epoch, records, end.as_ref()),
             Write::Keep { digest, text } => keep(&tx, digest, text),
-            Write::Free { id } => free(&tx, id),
+            Write::Free { id, damaged } => free(&tx, id, *damaged),
         })
         .collect::<rusqlite::Result<_>>()?;
     tx.commit()?;
@@ -210,7 +210,13 @@ fn append(
     Ok(Ok(()))
 }
 
-fn reopen(tx: &Connection, id: &RunId, epoch: u64, records: &[Record]) -> rusqlite::Result<Result<()>> {
+fn reopen(
+    tx: &Connection,
+    id: &RunId,
+    epoch: u64,
+    records: &[Record],
+    end: Option<&Leaves>,
+) -> rusqlite::Result<Result<()>> {
     let updated = tx
         .prepare_cached(
             "UPDATE run SET epoch = epoch + 1, state = 'running', message = NULL, parked = NULL, wake = NULL
@@ -221,7 +227,7 @@ fn reopen(tx: &Connection, id: &RunId, epoch: u64, records: &[Record]) -> rusqli
     if updated != 1 {
         return Ok(Err(refused(tx, id)?));
     }
-    append(tx, id, epoch + 1, records, None)
+    append(tx, id, epoch + 1, records, end)
 }
 
 fn is_there(tx: &Connection, id: &RunId) -> rusqlite::Result<bool> {
@@ -234,7 +240,21 @@ fn refused(tx: &Connection, id: &RunId) -> rusqlite::Result<StoreError> {
     Ok(if there { StoreError::Fenced(id.clone()) } else { StoreError::Removed(id.clone()) })
 }
 
-fn free(tx: &Connection, id: &RunId) -> rusqlite::Result<Result<()>> {
+fn free(tx: &Connection, id: &RunId, damaged: bool) -> rusqlite::Result<Result<()>> {
+    if damaged {
+        // Whatever of the row could not be read can be read again.
+        tx.execute(
+            "UPDATE run SET state = ?2, epoch = epoch + 1, ended = ?3, parked = NULL, wake = NULL, message = ?4,
+                 started = coalesce((SELECT at FROM journal WHERE run_id = ?1 AND seq = 1), ?3)
+             WHERE run_id = ?1",
+            params![
+                id.as_str(),
+                RunState::Cancelled.as_str(),
+                Timestamp::now().to_string(),
+                "given up by a person: its row in the store could not be read"
+            ],
+        )?;
+    }
     tx.execute(
         "DELETE FROM lock WHERE run_id = ?1 AND NOT EXISTS \
          (SELECT 1 FROM run WHERE run_id = ?1 AND state IN ('running', 'waiting', 'paused'))",
