@@ -10,7 +10,7 @@ use super::{
     *,
 };
 use crate::support::{
-    program::{Ran, run},
+    program::{Ran, Running, run},
     repository,
 };
 
@@ -66,7 +66,7 @@ fn an_attempt_whose_outcome_is_not_known_is_the_last_one() {
     declares(&sim, "    retry: {attempts: 3, backoff: 1s}\n    on-failure: undo\n");
     let mut command = sim.leapfrog();
     command.args(["run", "move.yaml", "-I", "inventory.yaml", "-i", "pair=sip", "-i", "destination=b"]);
-    let running = crate::support::program::Running::start(&mut command);
+    let running = Running::start(&mut command);
     sim.wait_for(|sim| sim.effects().0 == 1);
     sim.world(|world| async move { world.set_unreachable(&"b".into(), true).await });
     sim.copy_ends();
@@ -180,6 +180,80 @@ fn an_undo_moves_no_active_and_takes_no_unknown_role_for_standby() {
     sim.say_role("sip-2", Role::Unknown);
     sim.verb(&["approve", &run, "--no"]).exits(3).says("it could not be undone").says("unknown");
     assert_eq!((sim.effects(), sim.places().as_str()), ((1, 0), "sip-1 on a, sip-2 on b"));
+}
+
+#[test]
+fn an_undo_that_is_interrupted_says_what_was_not_undone() {
+    let sim = Simulated::with(&Setup::long_copies());
+    declares(&sim, "    on-failure: undo\n");
+    let mut command = sim.leapfrog();
+    command.args(["run", "move.yaml", "-I", "inventory.yaml", "-i", "pair=sip", "-i", "destination=b"]);
+    let running = Running::start(command.args(["-i", "confirm=true"]));
+    sim.wait_for(|sim| sim.effects().0 == 1);
+    sim.copy_ends();
+    running.wait().exits(3).says("it waits for an answer");
+    let run = sim.newest_run();
+    let undoing = Running::start(sim.leapfrog().args(["approve", &run, "--no"]));
+    sim.wait_for(|sim| sim.effects().0 == 2 && !sim.snapshot().copies.is_empty());
+    undoing.signal("INT");
+    let ran = undoing.wait().exits(4).says("it was cancelled while the step was undone");
+    let ran = ran.says("undone: nothing; not undone: sip-2 runs on b, not on a");
+    let ran = ran.says("a person said no to the switchover").says(&format!("leapfrog back-out {run}"));
+    assert_eq!((sim.effects(), sim.counts().aborts), ((2, 0), 1), "{ran}");
+    assert_eq!((sim.places().as_str(), sim.actives().as_str()), ("sip-1 on a, sip-2 on b", "sip-1"));
+}
+
+/// Somebody else switches over, or the pair fails over.
+fn flip(sim: &Simulated) {
+    sim.world(|world| async move { world.flip(&"sip".into()).await });
+    sim.wait_for(|sim| sim.actives() == "sip-2");
+}
+
+const SWAPPED: &str = "sip-2 is active now, and sip-1 was";
+
+#[test]
+fn a_step_is_not_tried_again_by_itself_once_somebody_else_has_swapped_the_roles() {
+    let sim = Simulated::with(&Setup::long_copies());
+    declares(&sim, "    retry: {attempts: 3, backoff: 1s}\n");
+    let mut command = sim.leapfrog();
+    command.args(["run", "move.yaml", "-I", "inventory.yaml", "-i", "pair=sip", "-i", "destination=b"]);
+    let running = Running::start(&mut command);
+    sim.wait_for(|sim| !sim.snapshot().copies.is_empty());
+    flip(&sim);
+    let ran = running.wait().exits(3).says("it is not tried again by itself").says(SWAPPED);
+    assert!(!ran.out.contains("attempt 2"), "{ran}");
+    assert_eq!((sim.effects(), sim.actives().as_str()), ((1, 0), "sip-2"), "{ran}");
+    sim.verb(&["locks", "list"]).exits(0).says("no locks");
+}
+
+#[test]
+fn roles_that_were_swapped_while_nobody_watched_stop_the_next_attempt() {
+    let sim = Simulated::pair();
+    declares(&sim, "    retry: {attempts: 2, backoff: 3h}\n");
+    break_copy_of(&sim, "sip-2");
+    moving(&sim, &[], None).exits(3).says("it waits until");
+    flip(&sim);
+    earlier(&sim, Duration::from_secs(1400));
+    sim.verb(&["resume", "--all"]).exits(3);
+    sim.verb(&["show"]).exits(0).says("it is not tried again by itself").says(SWAPPED);
+    assert_eq!((sim.effects(), sim.actives().as_str()), ((1, 0), "sip-2"));
+}
+
+#[test]
+fn a_paused_step_is_tried_again_with_other_roles_only_by_who_was_told() {
+    let sim = Simulated::pair();
+    declares(&sim, "    on-failure: pause\n");
+    break_copy_of(&sim, "sip-2");
+    moving(&sim, &[], None).exits(3).says("Paused, after");
+    let run = sim.newest_run();
+    flip(&sim);
+    // Whoever goes on with it does not know that.
+    sim.verb(&["resume", &run]).exits(3).says("Paused, after").says(SWAPPED);
+    assert_eq!((sim.effects(), sim.actives().as_str()), ((1, 0), "sip-2"));
+    sim.verb(&["list"]).exits(0).says("paused");
+    sim.verb(&["approve", &run]).exits(0).says(SWAPPED).says("Done");
+    // One that broke, and the whole sequence from the roles that there are.
+    assert_eq!((sim.effects(), sim.places().as_str()), ((3, 1), "sip-1 on b, sip-2 on b"));
 }
 
 #[test]

@@ -55,6 +55,8 @@ struct Inner {
     actives: BTreeMap<PairName, ServerName>,
     /// Pairs that were told to switch over, and it is not known whether they will.
     doubtful: BTreeSet<PairName>,
+    /// Pairs whose roles nobody else may swap any more without a stop.
+    held: BTreeSet<PairName>,
     disturbed: Option<Disturbed>,
 }
 
@@ -145,6 +147,17 @@ impl Others {
         if !known {
             inner.doubtful.insert(pair.clone());
         }
+    }
+
+    /// From now on a swap by somebody else disturbs the run: who is active was known before.
+    fn holds_to(&self, pair: &PairName, active: &ServerName) {
+        let mut inner = self.inner();
+        inner.actives.insert(pair.clone(), active.clone());
+        inner.held.insert(pair.clone());
+    }
+
+    fn is_held(&self, pair: &PairName) -> bool {
+        self.inner().held.contains(pair)
     }
 
     /// A member is seen active; gives the one before, if this run has nothing to do with it.
@@ -245,14 +258,26 @@ impl Context {
             return;
         }
         if let Some(before) = self.others.active_is(pair, active) {
-            self.facts.note(
-                true,
-                &format!(
-                    "{active} is active now, and {before} was: somebody else has switched over, or the pair failed over; this run has not"
-                ),
-            );
+            let what = swapped(active, &before);
+            // The note is durable with the commit before the next intent, which is refused.
+            let first = self.others.is_held(pair) && self.others.disturb(&what);
+            let then = if first { ". Nothing more is begun" } else { "" };
+            self.facts.note(true, &format!("{what}{then}"));
         }
     }
+
+    /// Another attempt at a step begins: it was made for a pair with this active member, and begins
+    /// nothing more once somebody else has swapped the roles.
+    pub fn hold_to(&self, pair: &PairName, active: &ServerName) {
+        self.others.holds_to(pair, active);
+    }
+}
+
+/// What is said of roles that this run has not swapped.
+pub fn swapped(now: &ServerName, before: &ServerName) -> String {
+    format!(
+        "{now} is active now, and {before} was: somebody else has switched over, or the pair failed over; this run has not"
+    )
 }
 
 /// Look at all VMs of the run now and then, until dropped.
@@ -422,5 +447,21 @@ mod tests {
         others.switch_ended(&pair, false);
         others.active_is(&pair, &two);
         assert_eq!(others.active_is(&pair, &one), None, "it may be what we commanded");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_attempt_begins_nothing_more_once_somebody_else_has_swapped_the_roles() {
+        let context = super::super::testing::context(|_, _| ()).await;
+        let (pair, one, two) = ("sip".into(), ServerName::from("sip-1"), ServerName::from("sip-2"));
+        context.active_seen(&pair, &one);
+        context.active_seen(&pair, &two);
+        assert_eq!(context.disturbance(), None, "in a first attempt it is told, and its procedure decides");
+        context.hold_to(&pair, &two);
+        context.active_seen(&pair, &two);
+        assert_eq!(context.disturbance(), None);
+        context.active_seen(&pair, &one);
+        let disturbed = context.disturbance().map(|what| what.to_string()).unwrap_or_default();
+        assert!(disturbed.contains("sip-1 is active now, and sip-2 was"), "{disturbed}");
+        assert!(context.undisturbed(Function::VmMigrate).is_err());
     }
 }

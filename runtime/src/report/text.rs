@@ -12,6 +12,8 @@ use crate::model::{MachineName, VmName};
 
 /// Names and reasons longer than this are cut in a line.
 const LONG: usize = 300;
+/// All that is to be said of a run that a person has stopped, mostly.
+pub const CANCELLED: &str = "it was cancelled";
 
 /// A moment for people.
 pub fn wall_time(at: jiff::Timestamp) -> String {
@@ -205,6 +207,9 @@ pub(super) fn sentence(report: &Report) -> String {
         Outcome::Waiting => format!("Waiting, after {took} ({what}): {}", full(reason)),
         Outcome::Paused => format!("Paused, after {took} ({what}): {}", full(reason)),
         Outcome::NeedsAPerson => format!("A person must decide, after {took} ({what}): {}", full(reason)),
+        Outcome::Cancelled if report.message.as_deref().is_some_and(|message| message != CANCELLED) => {
+            format!("Cancelled after {took} ({what}): {}", full(reason))
+        }
         Outcome::Cancelled => format!("Cancelled after {took}: {what}."),
     }
 }

@@ -13,6 +13,9 @@
 //!
 //! How an attempt ended is in the journal, so after a crash it is not played again. Each attempt,
 //! and the undo, has a lane of its own. A run with a plan does what the plan says once, and no more.
+//!
+//! No attempt begins in a world in which somebody else has swapped the roles since the one before
+//! (`run/roles.rs`): it would take them for what it was asked to begin with, and swap them back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,22 +24,17 @@ use serde_json::Value as Json;
 use tokio::sync::watch;
 
 use super::{
-    CheckedStep, End,
+    CheckedStep, End, answer,
     left::Left,
-    split_hint,
+    roles, split_hint,
     steps::{WIND_DOWN, after_a_break, cancelled, waits},
 };
 use crate::{
-    engine::{
-        Ended, Procedure,
-        arguments::{Arg, Grant},
-        signature::Function as Exported,
-    },
+    engine::{Ended, Procedure, arguments::Arg, signature::Function as Exported},
     imports::{
-        Context, Function, Homes, Limits,
+        Context, Function, Limits,
         call::{Lane, Parked, Timer},
     },
-    model::{MachineName, VmName, VmState},
     report::Outcome,
     workflow::{self, OnFailure},
 };
@@ -71,13 +69,19 @@ impl Step<'_> {
         let on_failure = self.on_failure();
         let mut last = retry.map_or(1, |retry| retry.attempts);
         let mut number = 1;
+        let mut before_it: Option<(String, Left)> = None;
         loop {
             let lane = self.lane(number);
             let known = self.known_end(&lane);
             let before = known.is_some();
             let attempt = match known {
                 Some(attempt) => attempt,
-                None => self.once(&lane).await?,
+                None => {
+                    if let Some((failed, left)) = &before_it {
+                        self.begins_as_it_was_left(&lane, failed, left).await?;
+                    }
+                    self.once(&lane).await?
+                }
             };
             let late = matches!(attempt, Attempt::Late(_));
             let message = match &attempt {
@@ -99,6 +103,10 @@ impl Step<'_> {
             match (retry, on_failure) {
                 // Whoever said no is not asked again.
                 (Some(retry), _) if number < last && !left.declined && !late => {
+                    if !before {
+                        // Nobody waits for an attempt that will not be made.
+                        self.is_as_it_was_left(&lane, &message, &left).await?;
+                    }
                     number += 1;
                     let time = retry.before(number);
                     if !before {
@@ -115,7 +123,41 @@ impl Step<'_> {
                 (_, OnFailure::Undo) => return Err(self.undo(&message, &left).await),
                 (_, OnFailure::Stop) => return Err(End::new(Outcome::Failed, message)),
             }
+            before_it = Some((message, left));
         }
+    }
+
+    /// Right before another attempt. A person who is asked and says yes takes the roles as they are.
+    async fn begins_as_it_was_left(&mut self, lane: &str, failed: &str, left: &Left) -> Result<(), End> {
+        let side = format!("{lane}/roles");
+        let Some(swapped) = roles::swapped(self.context, &side, left).await? else { return Ok(()) };
+        self.stops_for_the_roles(&side, failed, &swapped).await
+    }
+
+    /// When an attempt has just ended, and another one is to come.
+    async fn is_as_it_was_left(&mut self, lane: &str, failed: &str, left: &Left) -> Result<(), End> {
+        let side = format!("{lane}/left");
+        match roles::swapped(self.context, &side, left).await? {
+            // It is asked when the other one would begin.
+            Some(swapped) if self.on_failure() != OnFailure::Pause => {
+                self.stops_for_the_roles(&side, failed, &swapped).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn stops_for_the_roles(&mut self, lane: &str, failed: &str, swapped: &str) -> Result<(), End> {
+        let (text, _) = split_hint(Some(failed.to_owned()));
+        let text = text.unwrap_or_default();
+        let message = format!("{text}; it is not tried again by itself, because {swapped}");
+        if self.on_failure() == OnFailure::Pause {
+            return self.pause(lane, &message).await;
+        }
+        let run = self.context.journal.run();
+        let hint = format!(
+            "find out why the roles have changed; then run it again to go on from there, or plan the way home: leapfrog back-out {run}"
+        );
+        Err(End::new(Outcome::NeedsAPerson, format!("{message} (hint: {hint})")))
     }
 
     fn on_failure(&self) -> OnFailure {
@@ -137,7 +179,7 @@ impl Step<'_> {
         lane.ended(Function::StepEnded, &self.step.id, attempt);
     }
 
-    fn say(&self, message: &str, next: &str) {
+    pub(super) fn say(&self, message: &str, next: &str) {
         let (text, _) = split_hint(Some(message.to_owned()));
         let text = text.unwrap_or_default();
         self.context.facts.note(true, &format!("step {} failed: {text}; {next}", self.step.id));
@@ -171,7 +213,12 @@ impl Step<'_> {
     }
 
     /// Call the plugin, until the run is cancelled or the step's time is over (`None`).
-    async fn call(&mut self, lane: &Lane, function: &Exported, args: &[Arg]) -> Result<Option<Ended>, End> {
+    pub(super) async fn call(
+        &mut self,
+        lane: &Lane,
+        function: &Exported,
+        args: &[Arg],
+    ) -> Result<Option<Ended>, End> {
         let context = self.context;
         let call = self.procedure.call(lane, &function.name, args, Limits::default());
         let limit = self.step.timeout.unwrap_or(Duration::MAX);
@@ -233,131 +280,32 @@ impl Step<'_> {
     async fn pause(&mut self, lane: &str, message: &str) -> Result<(), End> {
         let (text, _) = split_hint(Some(message.to_owned()));
         let failed = format!("step {} failed: {}", self.step.id, text.unwrap_or_default());
-        let lane = Lane::new(self.context.clone(), format!("{lane}/pause"));
+        let lane = Lane::new(self.context.clone(), format!("{lane}{}", answer::PAUSE));
         // Also where somebody watches: who pauses a run wants to look at the world first.
-        let question = format!("{failed}: try it again?");
+        let question = answer::try_again(&failed);
         let asked = lane.ask(Function::RunConfirm, &question, async { None });
-        let answer = tokio::select! {
+        let said = tokio::select! {
             biased;
             () = super::stopped(&mut self.cancel) => return Err(cancelled(self.context).await),
-            answer = asked => answer,
+            said = asked => said,
         };
-        match answer {
+        match said {
             Ok(Ok(true)) => Ok(()),
             Ok(_) => Err(End::new(Outcome::Failed, message)),
             Err(error) if error.is::<Parked>() => Err(End::new(Outcome::Paused, failed)),
             Err(error) => Err(broken(&error)),
         }
     }
-
-    /// Bring home what the step has moved, by the procedure's own way home.
-    async fn undo(&mut self, message: &str, left: &Left) -> End {
-        let (text, hint) = split_hint(Some(message.to_owned()));
-        let text = text.unwrap_or_default();
-        let run = self.context.journal.run().to_string();
-        let forward = format!(
-            "mend the cause and run it again to go forward, or plan the way home: leapfrog back-out {run}"
-        );
-        if let Some(what) = &left.past {
-            let why = format!("it is past its point of no return ({what}), so nothing is undone");
-            return End::new(Outcome::NeedsAPerson, format!("{text}; {why} (hint: {forward})"));
-        }
-        let homes = left.homes();
-        let hint = hint.map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
-        if homes.is_empty() {
-            return End::new(Outcome::Failed, format!("{text}; there is nothing to undo{hint}"));
-        }
-        let not_undone = |why: String| {
-            End::new(
-                Outcome::NeedsAPerson,
-                format!("{text}; it could not be undone: {why} (hint: {forward})"),
-            )
-        };
-        let (Some((home, away)), Some(undo)) = (left.way(), self.checked.undo.clone()) else {
-            return not_undone("what it has moved came from several machines".into());
-        };
-        self.say(message, "what it has done is undone");
-        let args: Vec<Arg> = self.args.iter().map(|arg| arg.with_grants(&exchanged(home, away))).collect();
-        self.context.undoes(homes.clone());
-        let lane = Lane::new(self.context.clone(), format!("{}~undo", self.step.id));
-        let ended = match self.call(&lane, &undo, &args).await {
-            Ok(ended) => ended,
-            Err(end) => return end,
-        };
-        match ended {
-            Some(Ended::Done(_)) => match self.are_home(&homes).await {
-                Ok(back) => End::new(Outcome::Failed, format!("{text}; undone since: {back}")),
-                Err(why) => not_undone(why),
-            },
-            Some(Ended::Waits(parked)) => waits(&parked),
-            Some(
-                Ended::Refused(why) | Ended::Failed(why) | Ended::NeedsPerson(why) | Ended::Trapped(why),
-            ) => {
-                let why = split_hint(Some(why)).0.unwrap_or_default();
-                match self.are_home(&homes).await {
-                    Ok(back) => End::new(
-                        Outcome::NeedsAPerson,
-                        format!("{text}; undone since: {back}; but {why} (hint: {forward})"),
-                    ),
-                    Err(_) => not_undone(why),
-                }
-            }
-            None => {
-                self.context.wind_down().await;
-                not_undone(format!("it took longer than {}", told(self.step.timeout.unwrap_or_default())))
-            }
-        }
-    }
-
-    /// Whatever the procedure says of its undo: the machines are asked.
-    async fn are_home(&self, homes: &Homes) -> Result<String, String> {
-        let mut back = Vec::new();
-        for (vm, home) in homes {
-            let running = runs_on(self.context, vm).await?;
-            match running.as_slice() {
-                [machine] if machine == home => back.push(format!("{vm} runs on {home} again")),
-                [machine] => return Err(format!("{vm} runs on {machine}, not on {home}")),
-                _ => return Err(format!("{vm} runs on {} machines", running.len())),
-            }
-        }
-        Ok(back.join(", "))
-    }
-}
-
-/// The machines that run a VM, when all have answered and nothing moves it.
-async fn runs_on(context: &Context, vm: &VmName) -> Result<Vec<MachineName>, String> {
-    let mut running = Vec::new();
-    for (machine, answer) in context.locate(vm).await {
-        match answer {
-            Err(error) => {
-                return Err(format!("machine {machine} does not say whether it runs {vm}: {error}"));
-            }
-            Ok(presence) if presence.migrating => return Err(format!("{vm} is being moved on {machine}")),
-            Ok(presence) if matches!(presence.state, VmState::Absent | VmState::ShutOff) => {}
-            Ok(presence) if presence.state == VmState::Running => running.push(machine),
-            Ok(presence) => return Err(format!("{vm} is {} on {machine}", presence.state)),
-        }
-    }
-    Ok(running)
-}
-
-/// One machine for the other.
-fn exchanged<'a>(one: &'a MachineName, other: &'a MachineName) -> impl Fn(&Grant) -> Grant + 'a {
-    move |grant| match grant {
-        Grant::Machine(machine) if machine == one => Grant::Machine(other.clone()),
-        Grant::Machine(machine) if machine == other => Grant::Machine(one.clone()),
-        grant => grant.clone(),
-    }
 }
 
 /// A call of the runner's own that did not come back: it waits, or the journal cannot be written.
-fn broken(error: &wasmtime::Error) -> End {
+pub(super) fn broken(error: &wasmtime::Error) -> End {
     match error.downcast_ref::<Parked>() {
         Some(parked) => waits(parked),
         None => End::new(Outcome::NeedsAPerson, format!("{error:#}")),
     }
 }
 
-fn told(time: Duration) -> String {
+pub(super) fn told(time: Duration) -> String {
     crate::report::duration(time)
 }

@@ -11,7 +11,7 @@ use crate::{
         Function, Homes,
         replay::{Line, family, standing},
     },
-    model::{MachineName, VmName},
+    model::{MachineName, PairName, ServerName, VmName},
     providers::MigrationEnd,
     store::{Kind, Record, StoreError},
 };
@@ -27,6 +27,10 @@ pub struct Left {
     pub past: Option<String>,
     /// A person has said no to something that it asked.
     pub declined: bool,
+    /// Which member of each pair is active as far as this step has to do with it: as the latest
+    /// attempt that looked has found it, and as its own switchovers have made it since. `None`: one
+    /// of them may yet come.
+    pub actives: BTreeMap<PairName, (u32, Option<ServerName>)>,
 }
 
 /// A migration that was asked for.
@@ -47,6 +51,15 @@ fn attempt_of(lane: &str, step: &str) -> Option<u32> {
     }
 }
 
+/// The one active member in what a look at the roles gave.
+fn the_active(gave: &Json) -> Option<ServerName> {
+    let roles = gave.get("Ok")?.as_array()?;
+    let text = |role: &Json, key: &str| role.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
+    let mut active = roles.iter().filter(|role| text(role, "role") == "Active");
+    let one = active.next().filter(|_| active.next().is_none())?;
+    Some(ServerName::new(text(one, "server")))
+}
+
 /// The error in what a call gave, when it leaves open what has happened.
 fn is_unknown(gave: &Json) -> bool {
     let error = gave.get("Err").and_then(Json::as_object);
@@ -63,13 +76,14 @@ impl Left {
         let mut copies: BTreeMap<(&str, u64), Copy> = BTreeMap::new();
         let mut order = Vec::new();
         let mut commands: BTreeMap<(&str, u64), String> = BTreeMap::new();
-        let mut switchovers: BTreeMap<String, String> = BTreeMap::new();
+        let mut switchovers: BTreeMap<String, (String, Option<ServerName>)> = BTreeMap::new();
         let lines = standing(records, |_| ())?;
         let so_far = |line: &&Line<'_>| attempt_of(&line.record.lane, step).is_some_and(|n| n <= attempt);
         for Line { record, said } in lines.iter().filter(so_far) {
             let Some(function) = said.function() else { continue };
             let (key, on) = ((record.lane.as_str(), record.n), said.on.as_ref());
             let gave = said.gave.as_ref();
+            let number = attempt_of(&record.lane, step).unwrap_or_default();
             match (function, record.kind) {
                 (Function::VmMigrate, Kind::Intent) => {
                     let destination = said.with.get(0).and_then(Json::as_str).unwrap_or_default();
@@ -97,12 +111,27 @@ impl Left {
                 (Function::ServerExecute, Kind::Result) if !gave.is_some_and(is_unknown) => {
                     commands.remove(&key);
                 }
+                (Function::PairRoles, Kind::End) => {
+                    if let Some(active) = gave.and_then(the_active) {
+                        let known = left.actives.entry(PairName::new(on));
+                        let known = known.or_insert_with(|| (number, Some(active.clone())));
+                        // What an attempt finds later on is nothing that it began with.
+                        if known.0 < number {
+                            *known = (number, Some(active));
+                        }
+                    }
+                }
                 (Function::PairSwitchover, Kind::Intent) => {
+                    left.actives.insert(PairName::new(on), (number, None));
                     let lane = format!("{}.{}/1:switchover", record.lane, record.n);
-                    switchovers.insert(lane, format!("the switchover of {on}"));
+                    let to = said.with.get(1).and_then(Json::as_str).map(ServerName::new);
+                    switchovers.insert(lane, (format!("the switchover of {on}"), to));
                 }
                 (Function::SwitchoverEnded, Kind::Result) if !gave.is_some_and(is_unknown) => {
-                    switchovers.remove(&record.lane);
+                    let to = switchovers.remove(&record.lane).and_then(|(_, to)| to);
+                    // One that failed may have been told to the middleware, and come late.
+                    let to = to.filter(|_| gave.is_some_and(|gave| gave.pointer("/Ok/Completed").is_some()));
+                    left.actives.insert(PairName::new(on), (number, to));
                 }
                 // What is asked in a lane of its own is asked by the runner.
                 (Function::RunConfirm, Kind::Result) if !record.lane.contains('/') => {
@@ -118,7 +147,8 @@ impl Left {
         for copy in order.into_iter().filter_map(|key| copies.remove(&key)) {
             left.count(copy);
         }
-        left.unclear.extend(commands.into_values().chain(switchovers.into_values()));
+        let switchovers = switchovers.into_values().map(|(what, _)| what);
+        left.unclear.extend(commands.into_values().chain(switchovers));
         Ok(left)
     }
 
@@ -233,6 +263,37 @@ mod tests {
         assert!(!left(&[answer(1, "move~2", true)]).declined);
         assert!(!left(&[answer(1, "move", false)]).declined, "the attempt before");
         assert!(!left(&[answer(1, "move~2/pause", false)]).declined, "the runner's own question");
+    }
+
+    /// Roles as `pair.roles` gives them.
+    fn roles(seq: u64, lane: &str, of: [&str; 2]) -> Record {
+        let of =
+            [("one", of[0]), ("two", of[1])].map(|(server, role)| json!({"server": server, "role": role}));
+        record(seq, lane, 1, Kind::End, json!({"call": "pair.roles", "on": "p", "gave": {"Ok": of}}))
+    }
+
+    #[test]
+    fn who_is_active_is_what_an_attempt_began_with_and_what_it_has_made_of_it() {
+        let switches = json!({"call": "pair.switchover", "on": "p", "with": ["one", "two"]});
+        let switches = record(3, "move", 2, Kind::Intent, switches);
+        let ended = |end: Json| {
+            let body = json!({"call": "switchover.ended", "on": "p", "gave": {"Ok": end}});
+            record(4, "move.2/1:switchover", 1, Kind::Result, body)
+        };
+        let (first, other) = (roles(1, "move", ["Active", "Standby"]), ["Standby", "Active"]);
+        let active = |records: &[Record]| {
+            let found = left(records).actives.remove(&PairName::from("p"));
+            found.and_then(|(_, active)| active).map_or_else(String::new, |active| active.to_string())
+        };
+        assert_eq!(active(&[]), "");
+        assert_eq!(active(&[roles(1, "move", ["Active", "Active"])]), "", "it is not clear");
+        assert_eq!(active(&[first.clone(), roles(2, "move", other)]), "one", "somebody else has done that");
+        assert_eq!(active(&[first.clone(), roles(2, "move~2/roles", other)]), "two", "begun with that");
+        assert_eq!(active(&[first.clone(), switches.clone()]), "", "it is under way");
+        let completed = ended(json!({"Completed": 300}));
+        assert_eq!(active(&[first.clone(), switches.clone(), completed]), "two");
+        let failed = ended(json!({"Failed": "no"}));
+        assert_eq!(active(&[first, switches, failed, roles(5, "move", other)]), "", "it may come late");
     }
 
     #[test]

@@ -21,8 +21,10 @@ mod locks;
 mod probes;
 mod report;
 mod resume;
+mod roles;
 mod saved;
 mod steps;
+mod undo;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
