@@ -240,6 +240,20 @@ fn roles_that_were_swapped_while_nobody_watched_stop_the_next_attempt() {
 }
 
 #[test]
+fn two_actives_before_another_attempt_are_for_a_person_and_told_once() {
+    let sim = Simulated::pair();
+    declares(&sim, "    retry: {attempts: 2, backoff: 3h}\n");
+    break_copy_of(&sim, "sip-2");
+    moving(&sim, &[], None).exits(3).says("it waits until");
+    sim.say_role("sip-2", Role::Active);
+    earlier(&sim, Duration::from_secs(1400));
+    sim.verb(&["resume", "--all"]).exits(3);
+    let message = sim.verb(&["show", "--json"]).exits(0).json().swap_remove(0)["message"].to_string();
+    assert_eq!(message.matches("sip-1 and sip-2 are active at once").count(), 1, "{message}");
+    assert_eq!(sim.effects(), (1, 0));
+}
+
+#[test]
 fn a_paused_step_is_tried_again_with_other_roles_only_by_who_was_told() {
     let sim = Simulated::pair();
     declares(&sim, "    on-failure: pause\n");

@@ -125,6 +125,14 @@ pub(super) fn after_a_failure(report: &Report) -> String {
     }
 }
 
+/// What was seen at the end comes first, unless the procedure has said it already.
+pub(super) fn with_what_is_wrong(wrong: &[String], said: String) -> String {
+    let news = wrong.iter().map(String::as_str).filter(|wrong| !said.contains(wrong));
+    let mut all: Vec<&str> = news.collect();
+    all.extend((!said.is_empty()).then_some(said.as_str()));
+    all.join("; ")
+}
+
 /// How the steps ended.
 #[derive(Debug)]
 pub(crate) struct End {
@@ -192,6 +200,14 @@ mod tests {
         };
         assert!(hint(Timestamp::UNIX_EPOCH).starts_with("its time has come: leapfrog resume "));
         assert!(hint(Timestamp::MAX).starts_with("leapfrog resume --all --watch"));
+    }
+
+    #[test]
+    fn what_the_procedure_has_said_already_is_not_told_twice() {
+        let wrong = ["1 and 2 are active at once".to_owned(), "v runs twice".to_owned()];
+        let told = with_what_is_wrong(&wrong, "1 and 2 are active at once; 1 on a".into());
+        assert_eq!(told, "v runs twice; 1 and 2 are active at once; 1 on a");
+        assert_eq!(with_what_is_wrong(&wrong[..1], String::new()), wrong[0]);
     }
 
     #[tokio::test]

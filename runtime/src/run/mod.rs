@@ -44,7 +44,7 @@ pub use saved::{Saved, damaged, inputs_of, locked_vms, records};
 use self::{
     end::{
         after_a_disturbance, after_a_failure, left_to_wait, split_hint, state, success_that_nobody_saw,
-        unkept,
+        unkept, with_what_is_wrong,
     },
     report::first_report,
 };
@@ -285,9 +285,9 @@ async fn perform<T>(
         let wrong = steps::look_where_things_are(&context).await;
         if matches!(end.outcome, Outcome::Failed | Outcome::NeedsAPerson) && !wrong.is_empty() {
             let (said, _) = split_hint(end.message);
-            let (wrong, said) = (wrong.join("; "), said.unwrap_or_default());
+            let said = with_what_is_wrong(&wrong, said.unwrap_or_default());
             let hint = "see to that first: start, stop and move nothing before you know which one serves";
-            end = End::new(Outcome::NeedsAPerson, format!("{wrong}; {said} (hint: {hint})"));
+            end = End::new(Outcome::NeedsAPerson, format!("{said} (hint: {hint})"));
         }
     }
     let (message, hint) = split_hint(end.message);
