@@ -15,10 +15,12 @@ pub struct MemoryStore {
     inner: Mutex<Inner>,
 }
 
+/// What was appended, each time.
+type Appended = Vec<Arc<[Record]>>;
+
 #[derive(Debug, Default)]
 struct Inner {
-    /// A journal is a list of what was appended together.
-    runs: BTreeMap<RunId, (RunRow, Vec<Arc<[Record]>>)>,
+    runs: BTreeMap<RunId, (RunRow, Appended)>,
     locks: BTreeMap<String, RunId>,
     texts: BTreeMap<String, String>,
 }
