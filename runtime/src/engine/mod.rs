@@ -54,13 +54,17 @@ impl LimitExceeded {
     }
 }
 
+/// One plugin, compiled; locked while it is being compiled, so that runs that need it at once wait
+/// for the first of them.
+type Compiled = Arc<Mutex<Option<InstancePre<PluginState>>>>;
+
 /// Compiles and runs plugins. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     engine: wasmtime::Engine,
     linker: Arc<Linker<PluginState>>,
     /// What was compiled, by the plugin's digest: a process meets few plugins, each many times.
-    compiled: Arc<Mutex<BTreeMap<String, InstancePre<PluginState>>>>,
+    compiled: Arc<Mutex<BTreeMap<String, Compiled>>>,
     /// Whether a plugin that computes lets others go on at each tick.
     yields: bool,
 }
@@ -133,13 +137,15 @@ impl Engine {
         Ok(Self { engine, linker: Arc::new(linker), compiled: Arc::default(), yields: !rehearsing })
     }
 
-    fn known(&self, digest: &str) -> Option<InstancePre<PluginState>> {
-        self.compiled.lock().unwrap_or_else(|e| e.into_inner()).get(digest).cloned()
+    /// Where the plugin with this digest is, or will be, once it is compiled.
+    fn compiled(&self, digest: &str) -> Compiled {
+        let mut known = self.compiled.lock().unwrap_or_else(|e| e.into_inner());
+        known.entry(digest.to_owned()).or_default().clone()
     }
 
-    fn remember(&self, digest: &str, compiled: &InstancePre<PluginState>) {
-        let mut known = self.compiled.lock().unwrap_or_else(|e| e.into_inner());
-        known.insert(digest.to_owned(), compiled.clone());
+    /// What was compiled; never waits.
+    fn known(&self, digest: &str) -> Option<InstancePre<PluginState>> {
+        self.compiled(digest).try_lock().ok()?.clone()
     }
 
     /// Compile a plugin now, so that the cache has it when it is run.

@@ -220,16 +220,19 @@ impl Plugin {
         })
     }
 
-    /// Compile it and link it with what the runner offers. Takes a core for a while.
+    /// Compile it and link it with what the runner offers, or wait until somebody else has. Takes a
+    /// core for a while.
     pub(super) fn compile(&self, engine: &Engine) -> Result<InstancePre<PluginState>, PluginError> {
-        if let Some(known) = engine.known(&self.digest) {
-            return Ok(known);
+        let slot = engine.compiled(&self.digest);
+        let mut slot = slot.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(known) = &*slot {
+            return Ok(known.clone());
         }
         let failed =
             |e: wasmtime::Error| PluginError::Compile { name: self.name.clone(), reason: format!("{e:#}") };
         let component = Component::new(&engine.engine, &self.bytes).map_err(failed)?;
         let compiled = engine.linker.instantiate_pre(&component).map_err(failed)?;
-        engine.remember(&self.digest, &compiled);
+        *slot = Some(compiled.clone());
         Ok(compiled)
     }
 
