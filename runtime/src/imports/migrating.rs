@@ -31,8 +31,10 @@ use crate::{
     providers::{self, Migration, MigrationRequest},
 };
 
-/// How often the progress is shown.
+/// How often the progress is looked at, at first and when a copy takes long; its end is seen at
+/// once.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+const PROGRESS_SELDOM: Duration = Duration::from_secs(1);
 /// The provider enforces the deadline itself; this much later we stop waiting for its word.
 const GRACE: Duration = Duration::from_secs(120);
 
@@ -406,8 +408,9 @@ async fn watch_job(
     let mut tuner = Tuner::new(request.options.max_pause, request.options.max_pause_limit);
     let mut throttle = 0;
     let give_up = clock.now() + request.options.timeout.unwrap_or(DEFAULT_TIMEOUT) + GRACE;
+    let mut every = PROGRESS_EVERY;
     loop {
-        match job.wait(PROGRESS_EVERY).await {
+        match job.wait(every).await {
             Ok(Some(end)) => return end,
             Ok(None) => {
                 if let Ok(progress) = job.progress().await {
@@ -426,9 +429,10 @@ async fn watch_job(
             }
             Err(error) => {
                 tracing::debug!(%error, "no word from the migration");
-                clock.sleep(PROGRESS_EVERY).await;
+                clock.sleep(every).await;
             }
         }
+        every = (every + every / 8).min(PROGRESS_SELDOM);
         if clock.now() > give_up {
             return providers::MigrationEnd::Unknown {
                 reason: "the hypervisor does not say how it ended, long after its deadline".into(),
