@@ -4,6 +4,7 @@
 
 mod bad;
 mod cli;
+mod conformance;
 mod keepalived;
 mod moving;
 mod planning;

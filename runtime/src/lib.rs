@@ -18,6 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod cli;
 pub mod clock;
+pub mod conformance;
 pub mod diagnostic;
 pub mod engine;
 pub mod imports;

@@ -22,6 +22,7 @@ const VERBS: &[&[&str]] = &[
     &["plugin", "list"],
     &["plugin", "inspect"],
     &["plugin", "build"],
+    &["plugin", "test"],
 ];
 
 #[test]

@@ -19,6 +19,7 @@ mod many;
 mod plan;
 mod plugin;
 pub mod plugin_build;
+mod plugin_test;
 mod probe;
 mod rehearse;
 mod resume;
@@ -115,10 +116,10 @@ enum Verb {
     Show(show::Show),
     /// Look at a server's host key, and trust it if you say so
     Trust(trust::Trust),
-    /// Look at plugins, or build them
+    /// Look at plugins, build them, test them
     #[command(
         subcommand,
-        after_help = "Examples:\n  leapfrog plugin list\n  leapfrog plugin inspect pair-migration\n  leapfrog plugin build plugins --out target/plugins"
+        after_help = "Examples:\n  leapfrog plugin list\n  leapfrog plugin inspect pair-migration\n  leapfrog plugin build plugins --out target/plugins\n  leapfrog plugin test keepalived"
     )]
     Plugin(plugin::Verb),
     /// Watch a service from here and print what was seen (also the far end of `probe.from`)

@@ -1,10 +1,10 @@
-//! `leapfrog plugin`: looking at plugins, building them.
+//! `leapfrog plugin`: looking at plugins, building and testing them.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{Failure, Global, Outcome, plugin_build, print, print_json};
+use super::{Failure, Global, Outcome, plugin_build, plugin_test, print, print_json};
 use crate::{
     diagnostic::{Diagnostic, escaped},
     engine::{Plugin, PluginError},
@@ -42,11 +42,14 @@ pub enum Verb {
         #[arg(long)]
         locked: bool,
     },
+    /// Test a driver against recorded, partial, garbled and missing answers, a procedure in rehearsals
+    Test(plugin_test::Test),
 }
 
 impl Verb {
     pub fn go(self, global: &Global) -> Outcome {
         match self {
+            Verb::Test(test) => test.go(global),
             Verb::Inspect { plugin } => {
                 let plugin = match global.registry().load(&plugin) {
                     // What it imports is worth seeing, above all when it cannot be used.
@@ -98,11 +101,11 @@ impl Verb {
     }
 }
 
-fn diagnostic(error: &PluginError) -> Diagnostic {
+pub(super) fn diagnostic(error: &PluginError) -> Diagnostic {
     Diagnostic::new(error.to_string()).hint_maybe(error.hint())
 }
 
-fn kind(plugin: &Plugin) -> &'static str {
+pub(super) fn kind(plugin: &Plugin) -> &'static str {
     if plugin.signature.is_driver() { "driver" } else { "procedure" }
 }
 

@@ -1,6 +1,9 @@
 //! Calling a driver: a fresh instance for every call, with its settings first.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Mutex, OnceLock},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use wasmtime::{
@@ -45,6 +48,8 @@ pub struct DriverPlugin {
     /// `None`: it takes no settings.
     settings: Option<Vec<Arg>>,
     traits: OnceLock<Traits>,
+    /// Why an instance of it was stopped, until somebody takes it.
+    stopped: Mutex<Option<String>>,
 }
 
 impl std::fmt::Debug for DriverPlugin {
@@ -63,7 +68,8 @@ impl DriverPlugin {
         let pre = plugin.compile_aside(engine).await?;
         let exports = HaDriverIndices::new(&pre)
             .map_err(|e| PluginError::Compile { name: plugin.name.clone(), reason: format!("{e:#}") })?;
-        Ok(Self { engine: engine.clone(), plugin, pre, exports, settings, traits: OnceLock::new() })
+        let (traits, stopped) = Default::default();
+        Ok(Self { engine: engine.clone(), plugin, pre, exports, settings, traits, stopped })
     }
 
     pub fn name(&self) -> &str {
@@ -72,6 +78,12 @@ impl DriverPlugin {
 
     pub fn plugin(&self) -> &Plugin {
         &self.plugin
+    }
+
+    /// Why an instance of it was stopped last, by a trap or a limit: to whom it was answered that is
+    /// an error like others. Once: it is taken.
+    pub fn take_stopped(&self) -> Option<String> {
+        self.stopped.lock().unwrap_or_else(|e| e.into_inner()).take()
     }
 
     /// What it said of itself when it was asked by [`describe`](Self::describe).
@@ -110,7 +122,10 @@ impl DriverPlugin {
                 Err(error)
             }
             Err(error) => {
-                Ok(Err(Error::Unknown(format!("driver {}: {}", self.name(), trap(&error, store.data_mut())))))
+                let why = trap(&error, store.data_mut());
+                let told = Error::Unknown(format!("driver {}: {why}", self.name()));
+                *self.stopped.lock().unwrap_or_else(|e| e.into_inner()) = Some(why);
+                Ok(Err(told))
             }
         }
     }

@@ -1,0 +1,120 @@
+//! `leapfrog plugin test`: the shipped plugins pass, a driver that lies does not, and a file of
+//! cases that is wrong is told with its place.
+//!
+//! The driver that lies is `tests/wrong-driver`, built here as a vendor builds one. It is never
+//! shipped.
+
+mod files;
+
+use std::{fs, path::PathBuf, sync::OnceLock};
+
+use leapfrog::cli::plugin_build::{Options as Build, build};
+use tempfile::TempDir;
+
+use crate::support::{
+    program::{Ran, leapfrog, run, with_args},
+    repository,
+};
+
+/// The driver that lies, as a component.
+fn wrong_driver() -> String {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let mut options = Build::new(repository("tests/wrong-driver"));
+        options.out = repository("target/wrong-driver");
+        options.target_dir = repository("target/guests");
+        options.locked = true;
+        let built = build(&options).unwrap_or_else(|error| panic!("{error}"));
+        built[0].path.clone()
+    };
+    BUILT.get_or_init(make).display().to_string()
+}
+
+fn cases() -> String {
+    fs::read_to_string(repository("tests/wrong-driver/conformance.yaml")).unwrap()
+}
+
+/// Test the driver that lies with a file of this text.
+#[track_caller]
+fn tested(cases: &str, more: &[&str]) -> Ran {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("conformance.yaml");
+    fs::write(&file, cases).unwrap();
+    let (driver, file) = (wrong_driver(), file.display().to_string());
+    let args = ["plugin", "test", &driver, "--cases", &file];
+    with_args(args.iter().chain(more))
+}
+
+/// Each lie, the case that shows it, and what is said of it.
+const LIES: [(&str, &str, &str); 12] = [
+    ("standby-by-default", "active", "it says that one is standby; the case says active"),
+    ("an-error-is-standby", "active", "fails (Unreachable): it says that one is standby"),
+    ("the-last-word-wins", "active", "with those of \"standby\" after them: it says that one is standby"),
+    ("any-exit-status-will-do", "a role that is left behind", "expected two unknown, it gave two standby"),
+    ("panics", "active", "it was stopped: the plugin panicked"),
+    ("says-not-why", "active", "one is unknown, and no problem says why"),
+    ("changes-what-it-looks-at", "active", "it executed [duo, role] on one, though roles only looks"),
+    ("repeats-blindly", "switch", "was lost: a blind repeat"),
+    ("believes-the-switch", "switch", "it says ok, though the answer of the switch was lost"),
+    ("denies-the-switch", "switch", "it says failed, which means that nothing was changed"),
+    ("never-dead", "a master's dead time", "it says that a pause triggers nothing"),
+    ("always-at-rest", "synchronising", "it says that the server is at rest, though it could not ask"),
+];
+
+#[test]
+fn every_lie_is_found_and_named() {
+    let mut missed = Vec::new();
+    for (lie, case, says) in LIES {
+        let ran = tested(&cases().replace("lie: none", &format!("lie: {lie}")), &["--json"]);
+        let told = ran.json();
+        let found = told[0]["cases"].as_array().unwrap().iter().any(|of| {
+            let named = of["name"].as_str().unwrap().starts_with(case) && of["passed"] == false;
+            let failures = of["failures"].as_array().unwrap();
+            named && failures.iter().any(|failure| failure.as_str().unwrap().contains(says))
+        });
+        if ran.code != Some(1) || !found || told[0]["passed"] != false {
+            missed.push(format!("{lie}: {ran}"));
+        }
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[test]
+fn the_same_driver_without_a_lie_passes() {
+    let ran = tested(&cases(), &[]).exits(0).says("all passed").says("wrong-driver");
+    assert!(!ran.out.contains("FAILED"), "{ran}");
+    let mutations: u32 = ran
+        .out
+        .lines()
+        .filter_map(|line| line.strip_suffix(" mutations")?.split_whitespace().last()?.parse::<u32>().ok())
+        .sum();
+    assert!(mutations > 150, "{ran}");
+}
+
+#[test]
+fn a_failure_is_told_in_the_table_and_below_it() {
+    let ran = tested(&cases().replace("lie: none", "lie: panics"), &[]).exits(1);
+    ran.clone().says("FAILED").says("2 failed: \"active\", \"standby\"");
+    assert!(!ran.out.contains('\u{1b}'), "{ran}");
+}
+
+#[test]
+fn the_shipped_drivers_pass_their_cases() {
+    for driver in ["keepalived", "command"] {
+        let mut command = leapfrog();
+        command.current_dir(repository("")).args(["plugin", "test", driver]);
+        run(&mut command).exits(0).says("all passed").says(&format!("plugins/{driver}/conformance.yaml"));
+    }
+}
+
+#[test]
+fn a_procedure_is_rehearsed_with_the_workflow_of_its_name() {
+    let mut command = leapfrog();
+    command.current_dir(repository(""));
+    command.args(["plugin", "test", "pair-migration", "--schedules", "100"]);
+    run(&mut command).exits(0).says("nothing goes wrong").says("100 schedules").says("0 violations");
+    let mut command = leapfrog();
+    command.current_dir(repository(""));
+    command.args(["plugin", "test", "vm-migration", "--workflow", "workflows/pair-migration.yaml"]);
+    run(&mut command).exits(2).warns("does not use the plugin");
+}
