@@ -104,10 +104,10 @@ fn switched(plain: &Played, played: &Played) -> Option<String> {
     for asked in &played.asked {
         match last {
             Some(before) if asked.execute && before.came == Came::Unclear => {
-                let before = command(before);
+                let how = if before.args == asked.args { "a blind repeat" } else { "observe first" };
+                let (now, before) = (command(asked), command(before));
                 return Some(format!(
-                    "it executed {} without a look, after the answer of {before} was lost: a blind repeat",
-                    command(asked)
+                    "it executed {now} without a look, after the answer of {before} was lost: {how}"
                 ));
             }
             _ if asked.execute => last = Some(asked),
