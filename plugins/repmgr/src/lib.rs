@@ -1,0 +1,153 @@
+//! repmgr: which member of a PostgreSQL cluster is primary, and how to hand that over.
+//!
+//! Two lists are laid beside each other: `repmgr cluster show --csv`, for which the server asks
+//! every node whether it is in recovery, and `repmgr service status --csv`, which says as what
+//! each is registered. Only together they tell a witness, which is not in recovery either, from a
+//! primary, and a node that was promoted behind repmgr's back from one that is in order. Where
+//! they differ, or repmgr ends with another status than 0 because it found something wrong, the
+//! role is unknown.
+//!
+//! The switchover shuts the primary down before the standby is promoted. repmgr's exit status 18
+//! is used before that as well as after it, so that it never proves that nothing has happened; the
+//! rehearsal (`--dry-run`) is what refuses.
+
+leapfrog_plugin::driver! {
+    path: ["../../wit", "wit"],
+    world: "leapfrog:repmgr/repmgr",
+}
+
+use std::sync::OnceLock;
+
+use bindings::DeadTime;
+use leapfrog_plugin::driver::*;
+
+mod ask;
+mod conf;
+mod nodes;
+mod settings;
+mod switch;
+
+use settings::{Settings, Written};
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+/// The runner calls `configure` before anything else, in the same instance.
+fn settings() -> Result<&'static Settings, Error> {
+    SETTINGS.get().ok_or_else(|| Error::Refused("driver repmgr has no settings".into()))
+}
+
+struct Repmgr;
+
+impl Guest for Repmgr {
+    fn configure(
+        config_file: Option<String>,
+        names: Option<Vec<(String, String)>>,
+        siblings_follow: Option<bool>,
+        force_rewind: Option<bool>,
+        overlap: Option<u64>,
+        dead_time: Option<DeadTime>,
+    ) -> Result<(), String> {
+        let told = dead_time.map_or((None, None), |told| (told.active, told.standby));
+        let new = Settings::new(Written {
+            config_file,
+            names: names.unwrap_or_default(),
+            siblings_follow,
+            force_rewind,
+            overlap,
+            dead_active: told.0,
+            dead_standby: told.1,
+        })?;
+        SETTINGS.set(new).map_err(|_| "they were given twice".to_owned())
+    }
+}
+
+impl Driver for Repmgr {
+    fn describe() -> Traits {
+        let overlap = SETTINGS.get().map_or(settings::OVERLAP, |s| s.overlap);
+        Traits { reports_all: true, switches_on: Side::Standby, overlap }
+    }
+
+    fn roles(session: &Session, members: Vec<String>) -> Result<Vec<Statement>, Error> {
+        let settings = settings()?;
+        let nodes = ask::nodes(session, settings)?;
+        let statement = |member: String| {
+            let nodes = nodes.as_ref().map_err(String::clone);
+            match nodes.and_then(|nodes| nodes::role(nodes, settings.name(&member))) {
+                Ok(role) => Statement { member, role, problem: None },
+                Err(problem) => Statement { member, role: Role::Unknown, problem: Some(problem) },
+            }
+        };
+        Ok(members.into_iter().map(statement).collect())
+    }
+
+    fn switchover(active: &Session, standby: &Session) -> Result<(), Error> {
+        let settings = settings()?;
+        let (from, to) = (active.server(), standby.server());
+        let nodes = ask::nodes(standby, settings).map_err(nothing_changed)?.map_err(Error::Refused)?;
+        for (server, wanted) in [(&from, Role::Active), (&to, Role::Standby)] {
+            match nodes::role(&nodes, settings.name(server)) {
+                Ok(role) if role == wanted => {}
+                Ok(_) => return Err(Error::Refused(format!("the role of {server} has changed meanwhile"))),
+                Err(why) => return Err(Error::Refused(format!("{server}: {why}"))),
+            }
+        }
+        // What the rehearsal finds is a refusal; it changes nothing.
+        let rehearsed = standby
+            .query(&settings.switchover(true))
+            .doing(format_args!("rehearsing the switchover on {to}"))
+            .map_err(nothing_changed)?;
+        switch::rehearsed(&rehearsed)?;
+        let output =
+            standby.execute(&settings.switchover(false), "").doing(format_args!("switching over on {to}"))?;
+        switch::outcome(&output)
+    }
+
+    fn dead_time(session: &Session, role: Role) -> Result<Option<u64>, Error> {
+        let settings = settings()?;
+        let standby = matches!(role, Role::Standby | Role::Witness);
+        let told = if standby { settings.dead_standby } else { settings.dead_active };
+        if told.is_some() {
+            return Ok(told);
+        }
+        let conf = ask::conf(session, settings)?.map_err(|why| {
+            Error::NotFound(format!(
+                "{}: {why} (hint: `driver.with.dead-time` says it instead)",
+                session.server()
+            ))
+        })?;
+        let found = if standby { conf.standby_bears() } else { conf.primary_bears().map(Some) };
+        found.map_err(|why| {
+            Error::NotFound(format!(
+                "{}: {why} (hint: say it under `driver.with.dead-time`)",
+                session.server()
+            ))
+        })
+    }
+
+    fn unsettled(session: &Session) -> Result<Vec<String>, Error> {
+        let settings = settings()?;
+        let server = session.server();
+        let nodes = match ask::nodes(session, settings)? {
+            Ok(nodes) => nodes,
+            Err(problem) => return Ok(vec![problem]),
+        };
+        let role = match nodes::role(&nodes, settings.name(&server)) {
+            Ok(role) => role,
+            Err(problem) => return Ok(vec![problem]),
+        };
+        if role != Role::Standby {
+            return Ok(Vec::new());
+        }
+        Ok(ask::lag(session, settings)?.into_iter().collect())
+    }
+}
+
+/// A read that got lost changed nothing, so its outcome need not frighten anybody.
+fn nothing_changed(error: Error) -> Error {
+    match error {
+        Error::Unknown(text) => Error::Unreachable(format!("{text}; nothing was changed")),
+        other => other,
+    }
+}
+
+leapfrog_plugin::export!(Repmgr);
