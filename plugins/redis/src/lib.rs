@@ -1,0 +1,182 @@
+//! Redis: which member is master, and how to hand that over, alone or under Sentinel.
+//!
+//! Alone, `FAILOVER` pauses the writers, waits for the standby, demotes the master and promotes
+//! the standby: at no time are there two. Sentinel undoes a `FAILOVER` that it has not made, so
+//! under it the driver does the same in steps around `SENTINEL FAILOVER` (`switch.rs`).
+//!
+//! What is not understood is `unknown`, never `standby`; so is a replica that is not connected,
+//! or whose master is none of the members.
+
+leapfrog_plugin::driver! {
+    path: ["../../wit", "wit"],
+    world: "leapfrog:redis/redis",
+}
+
+use std::sync::OnceLock;
+
+use bindings::{DeadTime, Sentinel as GivenSentinel};
+use leapfrog_plugin::driver::*;
+
+mod ask;
+mod failover;
+mod reply;
+mod rest;
+mod settings;
+mod switch;
+
+use reply::Told;
+use settings::{Sentinel, Settings, Written};
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+/// The runner calls `configure` before anything else, in the same instance.
+fn settings() -> Result<&'static Settings, Error> {
+    SETTINGS.get().ok_or_else(|| Error::Refused("driver redis has no settings".into()))
+}
+
+struct Redis;
+
+impl Guest for Redis {
+    fn configure(
+        addresses: Vec<(String, String)>,
+        cli: Option<Vec<String>>,
+        sentinel: Option<GivenSentinel>,
+        timeout: Option<u64>,
+        behind: Option<u64>,
+        overlap: Option<u64>,
+        dead_time: Option<DeadTime>,
+    ) -> Result<(), String> {
+        let new = Settings::new(Written {
+            addresses,
+            cli,
+            sentinel: sentinel.map(|given| (given.name, given.cli)),
+            timeout,
+            behind,
+            overlap,
+            dead_active: dead_time.and_then(|told| told.active),
+            dead_standby: dead_time.and_then(|told| told.standby),
+        })?;
+        SETTINGS.set(new).map_err(|_| "they were given twice".to_owned())
+    }
+}
+
+impl Driver for Redis {
+    fn describe() -> Traits {
+        let overlap = SETTINGS.get().map_or(settings::OVERLAP, |s| s.overlap);
+        Traits { reports_all: false, switches_on: Side::Both, overlap }
+    }
+
+    fn roles(session: &Session, _members: Vec<String>) -> Result<Vec<Statement>, Error> {
+        let settings = settings()?;
+        let member = session.server();
+        let found = ask::role(session, settings)?.and_then(|told| match told {
+            Told::Master { .. } => Ok(Role::Active),
+            Told::Replica { host, port, .. } => {
+                failover::of_this_pair(settings, &member, &host, port).map(|()| Role::Standby)
+            }
+        });
+        let (role, problem) = match found {
+            Ok(role) => (role, None),
+            Err(problem) => (Role::Unknown, Some(problem)),
+        };
+        Ok(vec![Statement { member, role, problem }])
+    }
+
+    fn switchover(active: &Session, standby: &Session) -> Result<(), Error> {
+        switch::over(active, standby, settings()?)
+    }
+
+    fn dead_time(session: &Session, role: Role) -> Result<Option<u64>, Error> {
+        let settings = settings()?;
+        let server = session.server();
+        let unknown = |why: String, key: &str| {
+            Error::NotFound(format!("{server}: {why} (hint: say it under `driver.with.dead-time.{key}`)"))
+        };
+        match role {
+            Role::Standby | Role::Witness => {
+                if settings.dead_standby.is_some() {
+                    return Ok(settings.dead_standby);
+                }
+                let text = ask::redis(session, settings, &["CONFIG", "GET", "min-replicas-*"])?;
+                let borne = match &text {
+                    Ok(text) => reply::fields(text).map(|config| rest::borne_by_replica(&config)),
+                    Err(why) => Err(why.clone()),
+                };
+                let not_told = || "Redis does not say how many replicas it needs".to_owned();
+                borne.and_then(|borne| borne.ok_or_else(not_told)).map_err(|why| unknown(why, "standby"))
+            }
+            Role::Active | Role::Unknown => {
+                if settings.dead_active.is_some() {
+                    return Ok(settings.dead_active);
+                }
+                let Some(sentinel) = &settings.sentinel else {
+                    return Err(unknown(
+                        "the settings name no Sentinel, and another program may watch it".into(),
+                        "active",
+                    ));
+                };
+                let text = ask::sentinel(session, sentinel, &["SENTINEL", "MASTER", &sentinel.name])?;
+                let borne = match &text {
+                    Ok(text) => reply::fields(text).map(|master| rest::borne_by_master(&master)),
+                    Err(why) => Err(why.clone()),
+                };
+                let not_told = || "Sentinel does not say how long it waits".to_owned();
+                let borne = borne.and_then(|borne| borne.ok_or_else(not_told));
+                borne.map(Some).map_err(|why| unknown(why, "active"))
+            }
+        }
+    }
+
+    fn unsettled(session: &Session) -> Result<Vec<String>, Error> {
+        let settings = settings()?;
+        let mut reasons = match ask::redis(session, settings, &["INFO", "replication"])? {
+            Ok(text) => match reply::info(&text, "Replication") {
+                Ok(info) => rest::replication(settings, &session.server(), &info),
+                Err(why) => vec![why],
+            },
+            Err(why) => vec![why],
+        };
+        if let Some(sentinel) = &settings.sentinel {
+            reasons.extend(sentinel_lacks(session, settings, sentinel)?);
+        }
+        Ok(reasons)
+    }
+}
+
+/// What is missing for Sentinel to watch the pair and to switch it over.
+fn sentinel_lacks(session: &Session, settings: &Settings, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
+    let mut reasons = match ask::sentinel(session, sentinel, &["SENTINEL", "MASTER", &sentinel.name])? {
+        Ok(text) => match reply::fields(&text) {
+            Ok(master) => {
+                let mut reasons = rest::watched(&master);
+                // Each Sentinel learns of a switchover by itself.
+                if let Ok(Told::Master { .. }) = ask::role(session, settings)?
+                    && let Ok(own) = settings.address(&session.server())
+                    && !rest::is_master(&master, own)
+                {
+                    reasons.push("it is master, but its Sentinel says another one is".into());
+                }
+                reasons
+            }
+            Err(why) => vec![format!("Sentinel: {why}")],
+        },
+        Err(why) => vec![format!("Sentinel: {why}")],
+    };
+    let quorum = ask::sentinel(session, sentinel, &["SENTINEL", "CKQUORUM", &sentinel.name])?;
+    if !quorum.as_ref().is_ok_and(|text| text.starts_with("OK ")) {
+        let said = quorum.unwrap_or_else(|why| why);
+        reasons.push(format!("Sentinel has no quorum: {}", clipped(&said, reply::SHOWN)));
+    }
+    let tilt = ask::sentinel(session, sentinel, &["INFO", "sentinel"])?;
+    let calm = tilt.as_ref().is_ok_and(|text| {
+        reply::info(text, "Sentinel").is_ok_and(|info| info.get("sentinel_tilt") == Some(&"0"))
+    });
+    if !calm {
+        // For 30 s after its clock jumped, as after a pause, it does nothing.
+        reasons
+            .push("Sentinel is in TILT, or does not say that it is not: it switches nothing over now".into());
+    }
+    Ok(reasons)
+}
+
+leapfrog_plugin::export!(Redis);
