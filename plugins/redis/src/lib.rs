@@ -25,7 +25,7 @@ mod settings;
 mod switch;
 
 use reply::Told;
-use settings::{Sentinel, Settings, Written};
+use settings::{Address, Sentinel, Settings, Written};
 
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
@@ -129,52 +129,48 @@ impl Driver for Redis {
 
     fn unsettled(session: &Session) -> Result<Vec<String>, Error> {
         let settings = settings()?;
-        let mut reasons = match ask::redis(session, settings, &["INFO", "replication"])? {
-            Ok(text) => match reply::info(&text, "Replication") {
-                Ok(info) => rest::replication(settings, &session.server(), &info),
-                Err(why) => vec![why],
-            },
-            Err(why) => vec![why],
+        let server = session.server();
+        let text = ask::redis(session, settings, &["INFO", "replication"])?;
+        let info = match &text {
+            Ok(text) => reply::info(text, "Replication"),
+            Err(why) => Err(why.clone()),
+        };
+        let (mut reasons, is_master) = match &info {
+            Ok(info) => (rest::replication(settings, &server, info), info.get("role") == Some(&"master")),
+            Err(why) => (vec![why.clone()], false),
         };
         if let Some(sentinel) = &settings.sentinel {
-            reasons.extend(sentinel_lacks(session, settings, sentinel)?);
+            let masters: Vec<_> = if is_master {
+                settings.address(&server).into_iter().collect()
+            } else {
+                settings.others(&server).map(|(_, address)| address).collect()
+            };
+            reasons.extend(sentinel_lacks(session, sentinel, &masters)?);
         }
         Ok(reasons)
     }
 }
 
-/// What is missing for Sentinel to watch the pair and to switch it over.
-fn sentinel_lacks(session: &Session, settings: &Settings, sentinel: &Sentinel) -> Result<Vec<String>, Error> {
-    let mut reasons = match ask::sentinel(session, sentinel, &["SENTINEL", "MASTER", &sentinel.name])? {
-        Ok(text) => match reply::fields(&text) {
-            Ok(master) => {
-                let mut reasons = rest::watched(&master);
-                // Each Sentinel learns of a switchover by itself.
-                if let Ok(Told::Master { .. }) = ask::role(session, settings)?
-                    && let Ok(own) = settings.address(&session.server())
-                    && !rest::is_master(&master, own)
-                {
-                    reasons.push("it is master, but its Sentinel says another one is".into());
-                }
-                reasons
-            }
-            Err(why) => vec![format!("Sentinel: {why}")],
-        },
+/// What is missing for Sentinel to watch the pair, with one of `masters` as its master, and to
+/// switch it over. As few questions as can be: while they are asked, what others said gets old.
+fn sentinel_lacks(
+    session: &Session,
+    sentinel: &Sentinel,
+    masters: &[&Address],
+) -> Result<Vec<String>, Error> {
+    let text = ask::sentinel(session, sentinel, &["INFO", "sentinel"])?;
+    let info = match &text {
+        Ok(text) => reply::info(text, "Sentinel"),
+        Err(why) => Err(why.clone()),
+    };
+    let mut reasons = match info {
+        Ok(info) => rest::watched(&info, &sentinel.name, masters),
         Err(why) => vec![format!("Sentinel: {why}")],
     };
     let quorum = ask::sentinel(session, sentinel, &["SENTINEL", "CKQUORUM", &sentinel.name])?;
     if !quorum.as_ref().is_ok_and(|text| text.starts_with("OK ")) {
         let said = quorum.unwrap_or_else(|why| why);
         reasons.push(format!("Sentinel has no quorum: {}", clipped(&said, reply::SHOWN)));
-    }
-    let tilt = ask::sentinel(session, sentinel, &["INFO", "sentinel"])?;
-    let calm = tilt.as_ref().is_ok_and(|text| {
-        reply::info(text, "Sentinel").is_ok_and(|info| info.get("sentinel_tilt") == Some(&"0"))
-    });
-    if !calm {
-        // For 30 s after its clock jumped, as after a pause, it does nothing.
-        reasons
-            .push("Sentinel is in TILT, or does not say that it is not: it switches nothing over now".into());
     }
     Ok(reasons)
 }

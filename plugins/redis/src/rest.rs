@@ -61,14 +61,8 @@ fn replica(
     info: &Fields<'_>,
     offset: Option<i64>,
 ) -> Option<String> {
-    let of = |value: &str| -> BTreeMap<String, String> {
-        let pairs = value.split(',').filter_map(|pair| pair.split_once('='));
-        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-    };
-    let is_slave = |key: &str| {
-        key.strip_prefix("slave").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let found = info.iter().filter(|(key, _)| is_slave(key)).map(|(_, value)| of(value)).find(|replica| {
+    let slaves = info.iter().filter(|(key, _)| is_numbered(key, "slave")).map(|(_, value)| pairs(value));
+    let found = slaves.into_iter().find(|replica| {
         let port = replica.get("port").and_then(|port| port.parse().ok());
         replica.get("ip").zip(port).is_some_and(|(ip, port)| address.is(ip, port))
     });
@@ -87,21 +81,40 @@ fn replica(
     }
 }
 
-/// What `SENTINEL MASTER` still lacks; `master` is the address of whoever says it is master here.
-pub fn watched(master: &Fields<'_>) -> Vec<String> {
-    match master.get("flags") {
-        Some(&"master") => Vec::new(),
-        flags => {
-            let flags = flags.copied().unwrap_or("nothing");
-            vec![format!("Sentinel says of the master: {}", clipped(flags, SHOWN))]
-        }
+/// What `INFO sentinel` still lacks for Sentinel to watch the pair: in its line
+/// `master0:name=…,status=…,address=…,slaves=…,sentinels=…` one of `masters` has to be.
+pub fn watched(info: &Fields<'_>, name: &str, masters: &[&Address]) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if info.get("sentinel_tilt") != Some(&"0") {
+        // For 30 s after its clock jumped, as after a pause, it does nothing.
+        reasons.push("Sentinel is in TILT, or does not say that it is not".into());
     }
+    let lines = info.iter().filter(|(key, _)| is_numbered(key, "master")).map(|(_, value)| pairs(value));
+    let Some(watched) = lines.into_iter().find(|line| line.get("name").is_some_and(|is| is == name)) else {
+        reasons.push(format!("Sentinel knows no master {name}"));
+        return reasons;
+    };
+    let value = |key: &str| watched.get(key).map_or("not told", String::as_str);
+    if value("status") != "ok" {
+        reasons.push(format!("Sentinel says of the master: {}", clipped(value("status"), SHOWN)));
+    }
+    let at = value("address").rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    if !at.is_some_and(|(host, port)| masters.iter().any(|master| master.is(host, port))) {
+        // Each Sentinel learns of a switchover by itself.
+        reasons.push(format!("its Sentinel takes {} for the master", clipped(value("address"), SHOWN)));
+    }
+    reasons
 }
 
-/// Whether this is whom Sentinel takes for the master.
-pub fn is_master(master: &Fields<'_>, address: &Address) -> bool {
-    let port = master.get("port").and_then(|port| port.parse().ok());
-    master.get("ip").zip(port).is_some_and(|(ip, port)| address.is(ip, port))
+/// `ip=…,port=…`
+fn pairs(value: &str) -> BTreeMap<String, String> {
+    let pairs = value.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// `slave0`, `slave1` …
+fn is_numbered(key: &str, word: &str) -> bool {
+    key.strip_prefix(word).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Milliseconds that a master may be paused before Sentinel takes it for down: it counts from a
@@ -136,6 +149,7 @@ mod tests {
     const MASTER: &str = include_str!("../recordings/info-master.txt");
     const REPLICA: &str = include_str!("../recordings/info-replica.txt");
     const WATCHED: &str = include_str!("../recordings/sentinel-master.txt");
+    const SENTINEL: &str = include_str!("../recordings/info-sentinel.txt");
     const CONFIG: &str = include_str!("../recordings/config-min-replicas.txt");
 
     fn reasons(server: &str, text: &str) -> Vec<String> {
@@ -169,10 +183,25 @@ mod tests {
 
     #[test]
     fn sentinel_tells_whom_it_watches_and_how_long_it_waits() {
+        let settings = plain();
+        let (one, two) = (settings.address("one"), settings.address("two"));
+        let (one, two) = (one.expect("it is there"), two.expect("it is there"));
+        let lacks = |text: &str, name: &str, masters: &[&Address]| {
+            watched(&info(text, "Sentinel").expect("it is as a recording"), name, masters)
+        };
+        assert_eq!(lacks(SENTINEL, "mymaster", &[one]), Vec::<String>::new());
+        for (text, name, masters, word) in [
+            (SENTINEL.to_owned(), "mymaster", &[two], "takes \"10.99.0.1:6379\""),
+            (SENTINEL.to_owned(), "other", &[one], "no master other"),
+            (SENTINEL.replace("tilt:0", "tilt:1"), "mymaster", &[one], "TILT"),
+            (SENTINEL.replace("sentinel_tilt:0", ""), "mymaster", &[one], "TILT"),
+            (SENTINEL.replace("status=ok", "status=odown"), "mymaster", &[one], "odown"),
+            (SENTINEL.replace("address=", ""), "mymaster", &[one], "takes \"not told\""),
+        ] {
+            let found = lacks(&text, name, masters);
+            assert!(found.len() == 1 && found[0].contains(word), "{found:?} should contain {word}");
+        }
         let master = fields(WATCHED).expect("it is a recording");
-        assert_eq!(watched(&master), Vec::<String>::new());
-        assert!(is_master(&master, plain().address("one").expect("it is there")));
-        assert!(!is_master(&master, plain().address("two").expect("it is there")));
         assert_eq!(borne_by_master(&master), Some(4_000));
         let after = |ms: &'static str| borne_by_master(&Fields::from([("down-after-milliseconds", ms)]));
         assert_eq!(
@@ -180,10 +209,6 @@ mod tests {
             (Some(29_000), Some(500), None, None)
         );
         assert_eq!(borne_by_master(&Fields::new()), None);
-        let down = WATCHED.replace("flags\nmaster\n", "flags\ns_down,master\n");
-        let down = fields(&down).expect("it is as a recording");
-        assert!(watched(&down)[0].contains("s_down"));
-        assert_eq!(watched(&Fields::new()).len(), 1);
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub fn over(active: &Session, standby: &Session, settings: &Settings) -> Result<
         run(active, &settings.cli, &["FAILOVER", "TO", host, &port, "TIMEOUT", &timeout])?;
         return given_up(active, settings);
     };
-    let lacks = sentinel_lacks(active, settings, sentinel).map_err(nothing_changed)?;
+    let master = settings.address(&from).map_err(Error::Refused)?;
+    let lacks = sentinel_lacks(active, sentinel, &[master]).map_err(nothing_changed)?;
     if !lacks.is_empty() {
         return Err(Error::Refused(lacks.join("; ")));
     }
@@ -95,31 +96,26 @@ fn by_sentinel(
 ) -> Result<(), Error> {
     let cli = &settings.cli;
     let pause = settings.timeout.to_string();
-    // Whatever became of it, the roles are as they were.
-    run(active, cli, &["CLIENT", "PAUSE", &pause, "WRITE"]).map_err(|error| match error {
-        Error::Unknown(why) => Error::Failed(format!("{why}; its writers may be paused for {pause} ms")),
-        other => other,
-    })?;
+    run(active, cli, &["CLIENT", "PAUSE", &pause, "WRITE"])?;
     let begun = caught_up(active, standby, settings)
         .and_then(|()| run(active, &sentinel.cli, &["SENTINEL", "FAILOVER", &sentinel.name]));
     if let Err(error) = begun {
         if !error.outcome_is_unknown() {
-            unpause(active, cli);
+            unpause(active, cli)?;
         }
         return Err(error);
     }
-    if !promoted(standby, settings) {
-        unpause(active, cli);
-        return Ok(());
+    // From here on the roles change, whatever becomes of these: the runner looks at them.
+    if promoted(standby, settings) {
+        run(active, cli, &["REPLICAOF", host, port]).map_err(|error| {
+            Error::Unknown(format!(
+                "{} may stay a second master until Sentinel makes it a replica: {}",
+                active.server(),
+                error.message()
+            ))
+        })?;
     }
-    match run(active, cli, &["REPLICAOF", host, port]) {
-        Ok(()) => unpause(active, cli),
-        // Its writers stay paused as long as they can: what they write would be lost.
-        Err(error) => {
-            warn!("{} stays a second master until Sentinel makes it a replica: {error}", active.server());
-        }
-    }
-    Ok(())
+    unpause(active, cli)
 }
 
 /// Wait until the standby has all that the active had when its writers were paused.
@@ -157,11 +153,15 @@ fn promoted(standby: &Session, settings: &Settings) -> bool {
     false
 }
 
-/// A pause that this does not end ends by itself.
-fn unpause(session: &Session, cli: &[String]) {
-    if let Err(error) = run(session, cli, &["CLIENT", "UNPAUSE"]) {
-        warn!("the writers of {} are paused a little longer: {error}", session.server());
-    }
+/// A pause that this does not end ends by itself; but the world is not as before until then.
+fn unpause(session: &Session, cli: &[String]) -> Result<(), Error> {
+    run(session, cli, &["CLIENT", "UNPAUSE"]).map_err(|error| {
+        Error::Unknown(format!(
+            "the writers of {} may be paused a little longer: {}",
+            session.server(),
+            error.message()
+        ))
+    })
 }
 
 /// A read that got lost changed nothing, so its outcome need not frighten anybody.
