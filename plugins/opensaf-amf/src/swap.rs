@@ -159,6 +159,7 @@ mod tests {
         for (status, stdout, stderr) in [
             (1, "", "error - command timed out (alarm)\n".to_owned()),
             (1, "", format!("{op} FAILED: SA_AIS_ERR_BAD_OPERATION (20)\n")),
+            (1, "", format!("{op} admin-op RETURNED: SA_AIS_ERR_BAD_OPERATION (20)\n")),
             (1, "", format!("{op} FAILED: SA_AIS_ERR_TIMEOUT (5)\n")),
             (1, "", format!("{op} FAILED: SA_AIS_ERR_TRY_AGAIN (6)\n")),
             (1, "", format!("{op} admin-op RETURNED: SA_AIS_ERR_FAILED_OPERATION (21)\n")),
