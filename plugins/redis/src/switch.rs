@@ -105,16 +105,18 @@ fn by_sentinel(
         }
         return Err(error);
     }
-    // From here on the roles change, whatever becomes of these: the runner looks at them.
-    if promoted(standby, settings) {
-        run(active, cli, &["REPLICAOF", host, port]).map_err(|error| {
-            Error::Unknown(format!(
-                "{} may stay a second master until Sentinel makes it a replica: {}",
-                active.server(),
-                error.message()
-            ))
-        })?;
+    // From here on the roles change, whatever becomes of the rest: the runner looks at them.
+    if !promoted(standby, settings) {
+        // It may be all the same, and then what its writers wrote now would be lost.
+        return Ok(());
     }
+    run(active, cli, &["REPLICAOF", host, port]).map_err(|error| {
+        Error::Unknown(format!(
+            "{} may stay a second master until Sentinel makes it a replica: {}",
+            active.server(),
+            error.message()
+        ))
+    })?;
     unpause(active, cli)
 }
 
