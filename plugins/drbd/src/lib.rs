@@ -1,0 +1,108 @@
+//! DRBD 9: where a resource is primary, and how to make another server that.
+//!
+//! DRBD has roles, but nobody in it who decides about them. This driver is for pairs in which a
+//! person does, or a script: where Pacemaker or drbd-reactor hands the resource around, theirs is
+//! the driver, and this one would be fought by them.
+//!
+//! It never forces a role, never disconnects, and resolves no split brain.
+
+leapfrog_plugin::driver! {
+    path: ["../../wit", "wit"],
+    world: "leapfrog:drbd/drbd",
+}
+
+use std::sync::OnceLock;
+
+use bindings::DeadTime;
+use leapfrog_plugin::driver::*;
+
+mod ask;
+mod settings;
+mod status;
+mod switch;
+
+use settings::{Settings, Written};
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+/// The runner calls `configure` before anything else, in the same instance.
+fn settings() -> Result<&'static Settings, Error> {
+    SETTINGS.get().ok_or_else(|| Error::Refused("driver drbd has no settings".into()))
+}
+
+struct Drbd;
+
+impl Guest for Drbd {
+    fn configure(
+        resource: String,
+        names: Option<Vec<(String, String)>>,
+        ignore: Option<Vec<String>>,
+        release: Option<Vec<Vec<String>>>,
+        take: Option<Vec<Vec<String>>>,
+        overlap: Option<u64>,
+        dead_time: Option<DeadTime>,
+    ) -> Result<(), String> {
+        let new = Settings::new(Written {
+            resource,
+            names: names.unwrap_or_default(),
+            ignore: ignore.unwrap_or_default(),
+            release: release.unwrap_or_default(),
+            take: take.unwrap_or_default(),
+            overlap,
+            dead_time: dead_time.map(|told| (told.active, told.standby)),
+        })?;
+        SETTINGS.set(new).map_err(|_| "they were given twice".to_owned())
+    }
+}
+
+impl Driver for Drbd {
+    fn describe() -> Traits {
+        let overlap = SETTINGS.get().map_or(settings::OVERLAP, |s| s.overlap);
+        Traits { reports_all: false, switches_on: Side::Both, overlap }
+    }
+
+    fn roles(session: &Session, members: Vec<String>) -> Result<Vec<Statement>, Error> {
+        let settings = settings()?;
+        let member = session.server();
+        let peers: Vec<_> = members.iter().filter(|m| **m != member).map(|m| settings.name(m)).collect();
+        let found = ask::status(&session)?.and_then(|all| status::role(&all, settings, &peers));
+        let (role, problem) = match found {
+            Ok(role) => (role, None),
+            Err(problem) => (Role::Unknown, Some(problem)),
+        };
+        Ok(vec![Statement { member, role, problem }])
+    }
+
+    fn switchover(active: &Session, standby: &Session) -> Result<(), Error> {
+        let done = switch::switchover(&active, &standby, settings()?);
+        if let Err(Error::Unknown(text)) = &done {
+            // The roles alone do not show it where they have swapped all the same.
+            warn!("{text}");
+        }
+        done
+    }
+
+    fn dead_time(_session: &Session, role: Role) -> Result<Option<u64>, Error> {
+        let Some((active, standby)) = settings()?.dead_time else {
+            // `drbdsetup show` would tell `ping-timeout`, and the connection's secret with it.
+            return Err(Error::NotFound(
+                "the settings of driver drbd do not say it (hint: `driver.with.dead-time`)".into(),
+            ));
+        };
+        Ok(match role {
+            Role::Standby | Role::Witness => standby,
+            Role::Active | Role::Unknown => Some(active),
+        })
+    }
+
+    fn unsettled(session: &Session) -> Result<Vec<String>, Error> {
+        let settings = settings()?;
+        let found = ask::status(&session)?;
+        Ok(match found.as_ref().map_err(String::clone).and_then(|all| status::ours(all, settings)) {
+            Ok(resource) => status::reasons(resource),
+            Err(why) => vec![why],
+        })
+    }
+}
+
+leapfrog_plugin::export!(Drbd);

@@ -1,0 +1,147 @@
+//! What the inventory says under `driver.with`, checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Milliseconds, for the time between the questions to both members.
+pub const OVERLAP: u64 = 1_000;
+
+/// As they are written.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    pub resource: String,
+    pub names: Vec<(String, String)>,
+    pub ignore: Vec<String>,
+    pub release: Vec<Vec<String>>,
+    pub take: Vec<Vec<String>>,
+    pub overlap: Option<u64>,
+    /// Milliseconds that a member may be paused while it is active, and while it is standby
+    /// (`None`: for ever); `None`: it is not known.
+    pub dead_time: Option<(u64, Option<u64>)>,
+}
+
+/// Checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub resource: String,
+    names: BTreeMap<String, String>,
+    pub ignore: BTreeSet<String>,
+    pub release: Vec<Vec<String>>,
+    pub take: Vec<Vec<String>>,
+    pub overlap: u64,
+    pub dead_time: Option<(u64, Option<u64>)>,
+}
+
+impl Settings {
+    /// # Errors
+    /// What does not fit, for people.
+    pub fn new(written: Written) -> Result<Self, String> {
+        name("resource", &written.resource)?;
+        if written.resource == "all" {
+            return Err("`resource` is \"all\", which DRBD's tools take for every resource".into());
+        }
+        if written.ignore.contains(&written.resource) {
+            return Err("`ignore` names the resource whose roles are asked for".into());
+        }
+        let names: BTreeMap<_, _> = written.names.iter().cloned().collect();
+        let theirs: BTreeSet<_> = names.values().collect();
+        if names.len() != written.names.len() || theirs.len() != names.len() {
+            return Err("`names` has a member or a name of DRBD's twice".into());
+        }
+        for theirs in theirs {
+            name("names", theirs)?;
+        }
+        commands("release", &written.release)?;
+        commands("take", &written.take)?;
+        if written.release.is_empty() != written.take.is_empty() {
+            return Err(
+                "`release` and `take` belong together: what stops the service, and what starts it".into()
+            );
+        }
+        if matches!(written.dead_time, Some((0, _) | (_, Some(0)))) {
+            return Err(
+                "a `dead-time` of 0 would bear no pause at all; leave `standby` out if nothing reacts".into(),
+            );
+        }
+        Ok(Self {
+            resource: written.resource,
+            names,
+            ignore: written.ignore.into_iter().collect(),
+            release: written.release,
+            take: written.take,
+            overlap: written.overlap.unwrap_or(OVERLAP),
+            dead_time: written.dead_time,
+        })
+    }
+
+    /// What DRBD calls a member.
+    pub fn name<'a>(&'a self, member: &'a str) -> &'a str {
+        self.names.get(member).map_or(member, String::as_str)
+    }
+}
+
+/// Names become arguments and are compared with what DRBD says.
+fn name(setting: &str, text: &str) -> Result<(), String> {
+    if text.is_empty()
+        || text.starts_with('-')
+        || text.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        return Err(format!("`{setting}` has {text:?}, which is no name that DRBD would have"));
+    }
+    Ok(())
+}
+
+fn commands(setting: &str, commands: &[Vec<String>]) -> Result<(), String> {
+    for args in commands {
+        match args.first() {
+            None => return Err(format!("`{setting}` has an empty command")),
+            Some(program) if program.trim().is_empty() => {
+                return Err(format!("`{setting}` has a command without a program"));
+            }
+            Some(program) if program.contains(' ') && args.len() == 1 => {
+                return Err(format!(
+                    "`{setting}` has one argument with spaces, {program:?}; write a list of arguments, no shell reads it"
+                ));
+            }
+            Some(_) if args.iter().any(|arg| arg.contains('\0')) => {
+                return Err(format!("`{setting}` has a NUL in it"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    pub fn of(resource: &str) -> Settings {
+        Settings::new(Written { resource: resource.into(), ..Written::default() }).expect("they are right")
+    }
+
+    #[test]
+    fn a_bad_setting_is_refused_with_its_reason() {
+        let good = Written { resource: "r0".into(), ..Written::default() };
+        let one = |args: &[&str]| vec![args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>()];
+        let pair = |a: &str, b: &str| vec![(a.to_owned(), "x".to_owned()), (b.to_owned(), "x".to_owned())];
+        let cases = [
+            (Written { resource: String::new(), ..good.clone() }, "`resource`"),
+            (Written { resource: "all".into(), ..good.clone() }, "every resource"),
+            (Written { resource: "--force".into(), ..good.clone() }, "`resource`"),
+            (Written { ignore: vec!["r0".into()], ..good.clone() }, "`ignore`"),
+            (Written { names: pair("a", "b"), ..good.clone() }, "twice"),
+            (Written { release: one(&["umount", "/data"]), ..good.clone() }, "belong together"),
+            (Written { take: one(&["mount", "/data"]), ..good.clone() }, "belong together"),
+            (Written { release: one(&[]), ..good.clone() }, "empty command"),
+            (Written { release: one(&["umount /data"]), ..good.clone() }, "no shell"),
+            (Written { dead_time: Some((0, None)), ..good.clone() }, "dead-time"),
+            (Written { dead_time: Some((500, Some(0))), ..good.clone() }, "dead-time"),
+        ];
+        for (wrong, word) in cases {
+            let why = Settings::new(wrong).expect_err(word);
+            assert!(why.contains(word), "{why} should contain {word}");
+        }
+        let both = Written { release: one(&["a"]), take: one(&["b"]), ..good };
+        assert!(Settings::new(both).is_ok_and(|s| s.name("x") == "x"));
+    }
+}

@@ -1,0 +1,143 @@
+//! Pacemaker: which node has the promoted instance of a clone, and how to move that role.
+//!
+//! The cluster's own view is read on the server that is asked (`crm_mon`), and is believed only
+//! where the cluster is sure: with quorum, no node in doubt, nothing under way, nothing failed,
+//! nothing out of its care. A switchover is a constraint that ends by itself, and is taken away
+//! before that once the cluster says that nothing would change.
+//!
+//! It never stops, fences, cleans up or configures anything else.
+
+leapfrog_plugin::driver! {
+    path: ["../../wit", "wit"],
+    world: "leapfrog:pacemaker/pacemaker",
+}
+
+use std::sync::OnceLock;
+
+use bindings::DeadTime;
+use leapfrog_plugin::driver::*;
+
+mod ask;
+mod cib;
+mod mon;
+mod rest;
+mod roles;
+mod settings;
+mod switch;
+
+use settings::{Settings, Written};
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+/// The runner calls `configure` before anything else, in the same instance.
+fn settings() -> Result<&'static Settings, Error> {
+    SETTINGS.get().ok_or_else(|| Error::Refused("driver pacemaker has no settings".into()))
+}
+
+struct Pacemaker;
+
+impl Guest for Pacemaker {
+    fn configure(
+        resource: String,
+        names: Option<Vec<(String, String)>>,
+        ignore: Option<Vec<String>>,
+        lifetime: Option<u64>,
+        wait: Option<u64>,
+        overlap: Option<u64>,
+        dead_time: Option<DeadTime>,
+    ) -> Result<(), String> {
+        let new = Settings::new(Written {
+            resource,
+            names: names.unwrap_or_default(),
+            ignore: ignore.unwrap_or_default(),
+            lifetime,
+            wait,
+            overlap,
+            dead_time: dead_time.map_or((None, None), |told| (told.active, told.standby)),
+        })?;
+        SETTINGS.set(new).map_err(|_| "they were given twice".to_owned())
+    }
+}
+
+impl Driver for Pacemaker {
+    fn describe() -> Traits {
+        let overlap = SETTINGS.get().map_or(settings::OVERLAP, |s| s.overlap);
+        Traits { reports_all: true, switches_on: Side::Standby, overlap }
+    }
+
+    fn roles(session: &Session, members: Vec<String>) -> Result<Vec<Statement>, Error> {
+        let settings = settings()?;
+        let status = ask::status(session, settings)?;
+        let statement = |member: String| {
+            let found = status.as_ref().map_err(String::clone);
+            match found.and_then(|status| roles::role(status, settings, settings.node(&member))) {
+                Ok(role) => Statement { member, role, problem: None },
+                Err(problem) => Statement { member, role: Role::Unknown, problem: Some(problem) },
+            }
+        };
+        Ok(members.into_iter().map(statement).collect())
+    }
+
+    fn switchover(active: &Session, standby: &Session) -> Result<(), Error> {
+        switch::switchover(active, standby, settings()?)
+    }
+
+    fn dead_time(session: &Session, role: Role) -> Result<Option<u64>, Error> {
+        let settings = settings()?;
+        let told = match role {
+            Role::Active | Role::Unknown => settings.dead_active,
+            // A standby that falls silent is fenced like any other node.
+            Role::Standby | Role::Witness => settings.dead_standby,
+        };
+        if told.is_some() {
+            return Ok(told);
+        }
+        match ask::token(session)? {
+            Ok(token) => Ok(Some(token)),
+            Err(why) => Err(Error::NotFound(format!(
+                "corosync on {} does not say its token timeout: {why} (hint: say `dead-time` under `driver.with`)",
+                session.server()
+            ))),
+        }
+    }
+
+    fn unsettled(session: &Session) -> Result<Vec<String>, Error> {
+        let settings = settings()?;
+        let status = match ask::status(session, settings)? {
+            Ok(status) => status,
+            Err(why) => return Ok(vec![why]),
+        };
+        let mut reasons = rest::reasons(&status, settings);
+        match ask::actions(session, None)? {
+            Ok(actions) => {
+                reasons.extend(actions.into_iter().map(|what| format!("the cluster has to {what}")))
+            }
+            Err(why) => reasons.push(why),
+        }
+        let left = match ask::leftovers(session, settings)? {
+            Ok(left) => left,
+            Err(why) => {
+                reasons.push(why);
+                return Ok(reasons);
+            }
+        };
+        reasons.extend(rest::pinned(&left, &status, settings));
+        for left in &left {
+            let Some(end) = &left.end else { continue };
+            match ask::actions(session, Some(end))? {
+                Ok(actions) if actions.is_empty() => {}
+                // Over or not: the roles would not stay as they are.
+                Ok(actions) => reasons.push(format!(
+                    "when the constraint {} ends at {}, the cluster will {}",
+                    clipped(&left.id, mon::SHOWN),
+                    clipped(end, mon::SHOWN),
+                    actions.join(", ")
+                )),
+                Err(why) => reasons.push(why),
+            }
+        }
+        Ok(reasons)
+    }
+}
+
+leapfrog_plugin::export!(Pacemaker);
