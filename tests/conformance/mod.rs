@@ -98,13 +98,43 @@ fn a_failure_is_told_in_the_table_and_below_it() {
     assert!(!ran.out.contains('\u{1b}'), "{ran}");
 }
 
+/// Every driver, with every file of cases beside it.
+fn shipped() -> Vec<(String, Vec<PathBuf>)> {
+    let folders = fs::read_dir(repository("plugins")).unwrap().map(|entry| entry.unwrap().path());
+    let drivers = folders.filter(|folder| {
+        fs::read_to_string(folder.join("src/lib.rs")).is_ok_and(|text| text.contains("::driver! {"))
+    });
+    let with_cases = drivers.map(|folder| {
+        let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<PathBuf> = files
+            .filter(|file| file.extension().is_some_and(|end| end == "yaml"))
+            .filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("conformance"))
+            .collect();
+        files.sort();
+        (folder.file_name().unwrap().to_string_lossy().into_owned(), files)
+    });
+    let mut all: Vec<_> = with_cases.collect();
+    all.sort();
+    all
+}
+
 #[test]
 fn the_shipped_drivers_pass_their_cases() {
-    for driver in ["keepalived", "command"] {
-        let mut command = leapfrog();
-        command.current_dir(repository("")).args(["plugin", "test", driver]);
-        run(&mut command).exits(0).says("all passed").says(&format!("plugins/{driver}/conformance.yaml"));
+    let drivers = shipped();
+    let names: Vec<&str> = drivers.iter().map(|(name, _)| name.as_str()).collect();
+    let known = ["command", "drbd", "keepalived", "opensaf-amf", "pacemaker", "patroni", "redis", "repmgr"];
+    assert_eq!(names, known);
+    for (driver, files) in &drivers {
+        assert!(!files.is_empty(), "{driver} has no cases");
+        for file in files {
+            let mut command = leapfrog();
+            command.current_dir(repository("")).args(["plugin", "test", driver, "--cases"]).arg(file);
+            run(&mut command).exits(0).says("all passed");
+        }
     }
+    let mut command = leapfrog();
+    command.current_dir(repository("")).args(["plugin", "test", "keepalived"]);
+    run(&mut command).exits(0).says("plugins/keepalived/conformance.yaml");
 }
 
 #[test]
