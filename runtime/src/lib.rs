@@ -12,10 +12,6 @@
 //! effect → result → trace. Providers know neither Wasm nor the journal; `run` sees no Wasm;
 //! `engine` sees no steps.
 
-/// Rehearsals allocate by the million, on all processors at once.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 pub mod cli;
 pub mod clock;
 pub mod conformance;
