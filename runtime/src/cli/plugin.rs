@@ -180,9 +180,9 @@ fn list(global: &Global) {
                 kind(p),
                 bytes(p.bytes.len() as u64),
                 &p.digest[..12],
-                path.display()
+                escaped(&path.to_string_lossy())
             )),
-            Err(e) => print(&format!("{name:<18}  unusable: {e}")),
+            Err(e) => print(&format!("{name:<18}  unusable: {}", escaped(&e.to_string()))),
         }
     }
 }

@@ -39,6 +39,13 @@ const MEMORY: usize = 64 << 20;
 const KEPT: usize = 2 << 20;
 /// Instances alive at once, drivers included.
 const INSTANCES: u32 = 256;
+/// What one component may be made of. There is room for as many of each as all instances together
+/// may have, so that none takes another one's.
+const CORE_INSTANCES: u32 = 32;
+const MEMORIES: u32 = 2;
+const TABLES: u32 = 8;
+/// Entries of all tables of an instance together.
+pub(crate) const TABLE_ENTRIES: usize = 20_000;
 
 /// A plugin used more than it may; the plugin was stopped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,9 +107,13 @@ impl Engine {
         let mut pool = PoolingAllocationConfig::new();
         pool.max_memory_size(MEMORY);
         pool.total_component_instances(INSTANCES);
-        pool.total_core_instances(INSTANCES * 4);
-        pool.total_memories(INSTANCES);
-        pool.total_tables(INSTANCES * 4);
+        pool.total_core_instances(INSTANCES * CORE_INSTANCES);
+        pool.max_core_instances_per_component(CORE_INSTANCES);
+        pool.total_memories(INSTANCES * MEMORIES);
+        pool.max_memories_per_component(MEMORIES);
+        pool.total_tables(INSTANCES * TABLES);
+        pool.max_tables_per_component(TABLES);
+        pool.table_elements(TABLE_ENTRIES);
         pool.total_stacks(INSTANCES);
         if rehearsing {
             // Every access is checked by the code itself: memory that has grown once need not be
@@ -201,8 +212,8 @@ fn trap(error: &wasmtime::Error, state: &mut PluginState) -> String {
         return LimitExceeded::new("handles", format!("more than {} at once", state.limits.handles))
             .to_string();
     }
-    if let Some(what) = &state.exceeded {
-        return format!("the plugin exceeded its limit of memory: {what}");
+    if let Some(limit) = &state.exceeded {
+        return limit.to_string();
     }
     if let Some(panic) = &state.panic {
         return format!("the plugin panicked: {panic}");
@@ -210,7 +221,19 @@ fn trap(error: &wasmtime::Error, state: &mut PluginState) -> String {
     match error.downcast_ref::<wasmtime::Trap>() {
         Some(wasmtime::Trap::StackOverflow) => "the plugin exceeded its limit of stack".into(),
         Some(trap) => format!("the plugin trapped: {trap}"),
-        // The causes before the last one are a backtrace of the plugin.
-        None => format!("the plugin was stopped: {}", error.root_cause()),
+        None => {
+            // The causes before the last one are a backtrace of the plugin.
+            let cause = error.root_cause().to_string();
+            match cause.as_str() {
+                // Errors of the engine's own that have no type.
+                cause if cause.starts_with("too much data is being copied") => {
+                    LimitExceeded::new("data", "too much of it in one call".into()).to_string()
+                }
+                cause if cause.contains("store handle limit exceeded") => {
+                    LimitExceeded::new("handles", "too many of its own".into()).to_string()
+                }
+                cause => format!("the plugin was stopped: {cause}"),
+            }
+        }
     }
 }

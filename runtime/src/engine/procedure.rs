@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 use wasmtime::component::{InstancePre, Resource, ResourceAny, Val};
 
 use super::{
-    Engine, Plugin, PluginError,
+    Engine, LimitExceeded, Plugin, PluginError,
     arguments::{Arg, Grant, to_json},
     trap,
 };
@@ -16,6 +16,8 @@ use crate::imports::{
 
 /// Bytes of what a procedure says at its end.
 const MAX_MESSAGE: usize = 16 << 10;
+/// Bytes of what it gives, about.
+const MAX_OUTPUT: usize = 1 << 20;
 
 /// How a call of a procedure's function ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,7 +162,27 @@ fn ended(result: Option<&Val>) -> Ended {
             Some(other) => Ended::Failed(to_json(other).to_string()),
             None => Ended::Failed("it gave an error without a word".into()),
         },
+        Some(val) if weight(val) > MAX_OUTPUT => {
+            let what = format!("it gave more than {MAX_OUTPUT} bytes");
+            Ended::Trapped(LimitExceeded::new("output", what).to_string())
+        }
         Some(val) => Ended::Done(to_json(val)),
         None => Ended::Done(Json::Null),
     }
+}
+
+/// About how many bytes it takes to write a value down.
+fn weight(val: &Val) -> usize {
+    let all = |vals: &[Val]| vals.iter().map(weight).sum::<usize>();
+    let some = |val: &Option<Box<Val>>| val.as_deref().map_or(0, weight);
+    let own = match val {
+        Val::String(text) | Val::Enum(text) => text.len(),
+        Val::List(vals) | Val::Tuple(vals) => all(vals),
+        Val::Record(fields) => fields.iter().map(|(name, val)| name.len() + weight(val)).sum(),
+        Val::Variant(case, val) => case.len() + some(val),
+        Val::Option(val) | Val::Result(Ok(val) | Err(val)) => some(val),
+        Val::Flags(flags) => flags.iter().map(|flag| flag.len() + 3).sum(),
+        _ => 4,
+    };
+    own.saturating_add(4)
 }

@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::Metadata,
+    fs::{File, Metadata},
+    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -92,7 +93,7 @@ impl PluginError {
                 Some("check the path; `leapfrog plugin build` says where it puts what it builds".into())
             }
             Self::Compile { .. } => Some(
-                "it does not fit this version of the runner: build it with the WIT of this version".into(),
+                "it needs more than a plugin may have, or was built with the WIT of another version".into(),
             ),
         }
     }
@@ -204,7 +205,14 @@ impl Plugin {
         if size.len() > MAX_BYTES {
             return Err(unreadable(format!("it has {} bytes, {MAX_BYTES} are allowed", size.len())));
         }
-        let bytes: Arc<[u8]> = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?.into();
+        // It may be longer than it says, as those of /proc are.
+        let mut bytes = Vec::with_capacity(usize::try_from(size.len()).unwrap_or_default());
+        let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+        read.map_err(|e| unreadable(plain_io(&e)))?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(unreadable(format!("it has more than {MAX_BYTES} bytes, which are allowed")));
+        }
+        let bytes: Arc<[u8]> = bytes.into();
         let signature = signature::read(&bytes)
             .map_err(|source| PluginError::NotAPlugin { path: path.to_owned(), source })?;
         if let Some(import) = signature.foreign_imports().next() {

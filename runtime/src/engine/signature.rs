@@ -1,6 +1,6 @@
 //! What a component says of itself, read from its bytes without compiling them.
 
-use std::fmt;
+use std::{cell::Cell, fmt, panic, sync::Once};
 
 use wit_component::DecodedWasm;
 use wit_parser::{Handle, Resolve, Type, TypeDefKind, TypeId, WorldItem, WorldKey};
@@ -9,6 +9,13 @@ use wit_parser::{Handle, Resolve, Type, TypeDefKind, TypeId, WorldItem, WorldKey
 const PACKAGE: &str = "leapfrog:runner/";
 /// Types nested deeper are refused.
 const MAX_DEPTH: usize = 32;
+/// What all types of the exported functions may come to, written out: bytes of names, and so many
+/// for each type. A component of a few kilobytes can stand for gigabytes, since a type may stand
+/// in another one as often as it likes.
+const MAX_TYPES: usize = 4 << 20;
+const BYTES_OF_A_TYPE: usize = 64;
+/// Bytes of one function's code, since a function is compiled as a whole and takes many times as many.
+const MAX_FUNCTION: usize = 1 << 20;
 
 /// A type of a parameter or a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +79,10 @@ pub enum SignatureError {
     WitPackage,
     #[error("it cannot be decoded: {0}")]
     Broken(String),
+    #[error("the types of its functions are too large: written out they take more than {max} bytes", max = MAX_TYPES)]
+    TooLarge,
+    #[error("a function in it has {0} bytes of code, {max} are allowed", max = MAX_FUNCTION)]
+    HugeFunction(usize),
 }
 
 impl SignatureError {
@@ -81,6 +92,8 @@ impl SignatureError {
             Self::CoreModule => "make a component of it: `leapfrog plugin build` does, for Rust",
             Self::WitPackage => "name the plugin that was built with it",
             Self::Broken(_) => "build it again; the file may be cut off",
+            Self::TooLarge => "simplify what its functions take and give",
+            Self::HugeFunction(_) => "split the function",
         }
     }
 }
@@ -95,12 +108,20 @@ pub fn read(bytes: &[u8]) -> Result<Signature, SignatureError> {
     }
     let mut validator = wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all());
     validator.validate_all(bytes).map_err(|e| SignatureError::Broken(e.message().to_owned()))?;
-    let decoded = wit_component::decode(bytes).map_err(|e| SignatureError::Broken(format!("{e:#}")))?;
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        if let Ok(wasmparser::Payload::CodeSectionEntry(body)) = payload
+            && body.range().len() > MAX_FUNCTION
+        {
+            return Err(SignatureError::HugeFunction(body.range().len()));
+        }
+    }
+    let decoded = decode(bytes)?;
     let DecodedWasm::Component(resolve, world) = decoded else {
         return Err(SignatureError::WitPackage);
     };
     let world = &resolve.worlds[world];
     let mut signature = Signature::default();
+    let types = Types { resolve: &resolve, left: Cell::new(MAX_TYPES) };
     for (key, item) in &world.imports {
         match item {
             WorldItem::Type { .. } => {}
@@ -113,16 +134,45 @@ pub fn read(bytes: &[u8]) -> Result<Signature, SignatureError> {
         match item {
             WorldItem::Function(f) => signature.functions.push(Function {
                 name: f.name.clone(),
-                params: f.params.iter().map(|p| (p.name.clone(), ty(&resolve, &p.ty, 0))).collect(),
-                result: f.result.as_ref().map(|t| ty(&resolve, t, 0)),
+                params: f.params.iter().map(|p| (types.name(&p.name), types.ty(&p.ty, 0))).collect(),
+                result: f.result.as_ref().map(|t| types.ty(t, 0)),
             }),
             WorldItem::Interface { .. } => {
                 signature.exported_interfaces.push(name_of(&resolve, key));
             }
             WorldItem::Type { .. } => {}
         }
+        if types.left.get() == 0 {
+            return Err(SignatureError::TooLarge);
+        }
     }
     Ok(signature)
+}
+
+thread_local! {
+    /// A panic of this thread is no bug of ours, and is told in other words.
+    static DECODES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Valid components that WIT has no words for make the decoder panic, as those do that export a
+/// type of a function. Whoever wrote such a one must not end the process.
+fn decode(bytes: &[u8]) -> Result<DecodedWasm, SignatureError> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !DECODES.get() {
+                others(panic);
+            }
+        }));
+    });
+    DECODES.set(true);
+    let decoded = panic::catch_unwind(|| wit_component::decode(bytes));
+    DECODES.set(false);
+    match decoded {
+        Ok(decoded) => decoded.map_err(|e| SignatureError::Broken(format!("{e:#}"))),
+        Err(_) => Err(SignatureError::Broken("its interfaces cannot be said in WIT".into())),
+    }
 }
 
 fn name_of(resolve: &Resolve, key: &WorldKey) -> String {
@@ -133,62 +183,90 @@ fn int(name: &'static str, least: i128, most: i128) -> Ty {
     Ty::Int { name, least, most }
 }
 
-fn ty(resolve: &Resolve, of: &Type, depth: usize) -> Ty {
-    if depth > MAX_DEPTH {
-        return Ty::Unsupported("a type nested too deep");
-    }
-    match of {
-        Type::Bool => Ty::Bool,
-        Type::U8 => int("u8", 0, u8::MAX.into()),
-        Type::U16 => int("u16", 0, u16::MAX.into()),
-        Type::U32 => int("u32", 0, u32::MAX.into()),
-        Type::U64 => int("u64", 0, u64::MAX.into()),
-        Type::S8 => int("s8", i8::MIN.into(), i8::MAX.into()),
-        Type::S16 => int("s16", i16::MIN.into(), i16::MAX.into()),
-        Type::S32 => int("s32", i32::MIN.into(), i32::MAX.into()),
-        Type::S64 => int("s64", i64::MIN.into(), i64::MAX.into()),
-        Type::F32 => Ty::Float { name: "f32" },
-        Type::F64 => Ty::Float { name: "f64" },
-        Type::Char => Ty::Char,
-        Type::String => Ty::String,
-        Type::ErrorContext => Ty::Unsupported("error-context"),
-        Type::Id(id) => defined(resolve, *id, depth + 1),
-    }
+/// Writes types out, until there is too much of them.
+struct Types<'a> {
+    resolve: &'a Resolve,
+    /// Bytes that may still be written.
+    left: Cell<usize>,
 }
 
-fn defined(resolve: &Resolve, id: TypeId, depth: usize) -> Ty {
-    let def = &resolve.types[id];
-    if def.name.as_deref() == Some("duration") && matches!(def.kind, TypeDefKind::Type(_)) {
-        return Ty::Duration;
+impl Types<'_> {
+    fn spend(&self, bytes: usize) {
+        self.left.set(self.left.get().saturating_sub(bytes));
     }
-    let ty = |t: &Type| ty(resolve, t, depth);
-    match &def.kind {
-        TypeDefKind::Type(t) => ty(t),
-        TypeDefKind::List(t) => Ty::List(Box::new(ty(t))),
-        TypeDefKind::Option(t) => Ty::Option(Box::new(ty(t))),
-        TypeDefKind::Tuple(t) => Ty::Tuple(t.types.iter().map(ty).collect()),
-        TypeDefKind::Record(r) => Ty::Record(r.fields.iter().map(|f| (f.name.clone(), ty(&f.ty))).collect()),
-        TypeDefKind::Enum(e) => Ty::Enum(e.cases.iter().map(|c| c.name.clone()).collect()),
-        TypeDefKind::Flags(f) => Ty::Flags(f.flags.iter().map(|f| f.name.clone()).collect()),
-        TypeDefKind::Variant(v) => {
-            Ty::Variant(v.cases.iter().map(|c| (c.name.clone(), c.ty.as_ref().map(ty))).collect())
+
+    fn name(&self, name: &str) -> String {
+        self.spend(name.len());
+        if self.left.get() == 0 { String::new() } else { name.to_owned() }
+    }
+
+    fn names<'n>(&self, names: impl Iterator<Item = &'n String>) -> Vec<String> {
+        names.map(|name| self.name(name)).collect()
+    }
+
+    fn ty(&self, of: &Type, depth: usize) -> Ty {
+        self.spend(BYTES_OF_A_TYPE);
+        if self.left.get() == 0 {
+            return Ty::Unsupported("a type that is too large");
         }
-        TypeDefKind::Result(r) => {
-            Ty::Result(r.ok.as_ref().map(|t| Box::new(ty(t))), r.err.as_ref().map(|t| Box::new(ty(t))))
+        if depth > MAX_DEPTH {
+            return Ty::Unsupported("a type nested too deep");
         }
-        TypeDefKind::Handle(handle) => {
-            let (id, borrowed) = match handle {
-                Handle::Borrow(id) => (*id, true),
-                Handle::Own(id) => (*id, false),
-            };
-            Ty::Handle { resource: resource_name(resolve, id), borrowed }
+        match of {
+            Type::Bool => Ty::Bool,
+            Type::U8 => int("u8", 0, u8::MAX.into()),
+            Type::U16 => int("u16", 0, u16::MAX.into()),
+            Type::U32 => int("u32", 0, u32::MAX.into()),
+            Type::U64 => int("u64", 0, u64::MAX.into()),
+            Type::S8 => int("s8", i8::MIN.into(), i8::MAX.into()),
+            Type::S16 => int("s16", i16::MIN.into(), i16::MAX.into()),
+            Type::S32 => int("s32", i32::MIN.into(), i32::MAX.into()),
+            Type::S64 => int("s64", i64::MIN.into(), i64::MAX.into()),
+            Type::F32 => Ty::Float { name: "f32" },
+            Type::F64 => Ty::Float { name: "f64" },
+            Type::Char => Ty::Char,
+            Type::String => Ty::String,
+            Type::ErrorContext => Ty::Unsupported("error-context"),
+            Type::Id(id) => self.defined(*id, depth + 1),
         }
-        TypeDefKind::Resource => Ty::Unsupported("a resource by itself"),
-        TypeDefKind::Map(..) => Ty::Unsupported("map"),
-        TypeDefKind::FixedLengthList(..) => Ty::Unsupported("fixed-length list"),
-        TypeDefKind::Future(_) => Ty::Unsupported("future"),
-        TypeDefKind::Stream(_) => Ty::Unsupported("stream"),
-        TypeDefKind::Unknown => Ty::Unsupported("a type that is not known"),
+    }
+
+    fn defined(&self, id: TypeId, depth: usize) -> Ty {
+        let def = &self.resolve.types[id];
+        if def.name.as_deref() == Some("duration") && matches!(def.kind, TypeDefKind::Type(_)) {
+            return Ty::Duration;
+        }
+        let ty = |t: &Type| self.ty(t, depth);
+        match &def.kind {
+            TypeDefKind::Type(t) => ty(t),
+            TypeDefKind::List(t) => Ty::List(Box::new(ty(t))),
+            TypeDefKind::Option(t) => Ty::Option(Box::new(ty(t))),
+            TypeDefKind::Tuple(t) => Ty::Tuple(t.types.iter().map(ty).collect()),
+            TypeDefKind::Record(r) => {
+                Ty::Record(r.fields.iter().map(|f| (self.name(&f.name), ty(&f.ty))).collect())
+            }
+            TypeDefKind::Enum(e) => Ty::Enum(self.names(e.cases.iter().map(|c| &c.name))),
+            TypeDefKind::Flags(f) => Ty::Flags(self.names(f.flags.iter().map(|f| &f.name))),
+            TypeDefKind::Variant(v) => {
+                Ty::Variant(v.cases.iter().map(|c| (self.name(&c.name), c.ty.as_ref().map(ty))).collect())
+            }
+            TypeDefKind::Result(r) => {
+                Ty::Result(r.ok.as_ref().map(|t| Box::new(ty(t))), r.err.as_ref().map(|t| Box::new(ty(t))))
+            }
+            TypeDefKind::Handle(handle) => {
+                let (id, borrowed) = match handle {
+                    Handle::Borrow(id) => (*id, true),
+                    Handle::Own(id) => (*id, false),
+                };
+                Ty::Handle { resource: self.name(&resource_name(self.resolve, id)), borrowed }
+            }
+            TypeDefKind::Resource => Ty::Unsupported("a resource by itself"),
+            TypeDefKind::Map(..) => Ty::Unsupported("map"),
+            TypeDefKind::FixedLengthList(..) => Ty::Unsupported("fixed-length list"),
+            TypeDefKind::Future(_) => Ty::Unsupported("future"),
+            TypeDefKind::Stream(_) => Ty::Unsupported("stream"),
+            TypeDefKind::Unknown => Ty::Unsupported("a type that is not known"),
+        }
     }
 }
 

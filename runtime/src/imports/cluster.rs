@@ -42,7 +42,7 @@ impl HostServer for PluginState {
 
     async fn query(&mut self, server: Resource<handles::Server>, args: Vec<String>) -> Answer<Output> {
         self.called = true;
-        self.spend(&args)?;
+        self.spend_command(&args, "")?;
         let server = self.table.get(&server)?.0.clone();
         let context = self.lane.context().clone();
         let allowed = context.inventory.servers.get(&server).map(|s| s.query.as_slice());
@@ -58,7 +58,7 @@ impl HostServer for PluginState {
         stdin: String,
     ) -> Answer<Output> {
         self.called = true;
-        self.spend(&args)?;
+        self.spend_command(&args, &stdin)?;
         let server = self.table.get(&server)?.0.clone();
         let context = self.lane.context().clone();
         let allowed = context.inventory.servers.get(&server).map(|s| s.execute.as_slice());
@@ -116,12 +116,13 @@ impl HostPair for PluginState {
         pair: Resource<handles::Pair>,
         to: Resource<handles::Server>,
     ) -> Answer<Resource<handles::Switchover>> {
-        self.called = true;
         let pair = self.table.get(&pair)?.0.clone();
         let to = self.table.get(&to)?.0.clone();
+        // It is no call that is counted, so its time is the plugin's own.
         if let Err(error) = undoing::no_switchover(self.lane.context(), &pair) {
             return Ok(Err(error));
         }
+        self.called = true;
         match switching::start(&self.lane, &pair, &to).await? {
             Ok(task) => Ok(Ok(self.table.push(handles::Switchover(task))?)),
             Err(error) => Ok(Err(error)),

@@ -8,9 +8,12 @@ use wasmtime::component::Resource;
 
 use super::{Context, Function, PluginState, handles};
 use crate::{
-    engine::bindings::{
-        login::{Host, HostSession, Output},
-        types::Error,
+    engine::{
+        LimitExceeded,
+        bindings::{
+            login::{Host, HostSession, Output},
+            types::Error,
+        },
     },
     model::ServerName,
     providers::Command,
@@ -20,6 +23,9 @@ use crate::{
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a stream that are read.
 const OUTPUT_LIMIT: usize = 1 << 20;
+/// Bytes of all arguments of a command, and of its standard input.
+const MAX_ARGUMENTS: usize = 128 << 10;
+const MAX_INPUT: usize = 1 << 20;
 
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
@@ -32,7 +38,7 @@ impl HostSession for PluginState {
 
     async fn query(&mut self, session: Resource<handles::Session>, args: Vec<String>) -> Answer<Output> {
         self.called = true;
-        self.spend(&args)?;
+        self.spend_command(&args, "")?;
         let session = self.table.get(&session)?.clone();
         let context = self.lane.context().clone();
         let run = run_in(&context, &session, &args, None);
@@ -47,7 +53,7 @@ impl HostSession for PluginState {
         stdin: String,
     ) -> Answer<Output> {
         self.called = true;
-        self.spend(&args)?;
+        self.spend_command(&args, &stdin)?;
         let session = self.table.get(&session)?.clone();
         let context = self.lane.context().clone();
         let run = run_in(&context, &session, &args, Some(&stdin));
@@ -79,6 +85,20 @@ impl Input {
 }
 
 impl PluginState {
+    /// Bound what a command is given, and count what of it will stand in the journal.
+    pub(super) fn spend_command(&mut self, args: &[String], stdin: &str) -> wasmtime::Result<()> {
+        let arguments = args.iter().fold(0, |sum: usize, arg| sum.saturating_add(arg.len() + 1));
+        for (limit, bytes, allowed) in
+            [("arguments", arguments, MAX_ARGUMENTS), ("standard input", stdin.len(), MAX_INPUT)]
+        {
+            if bytes > allowed {
+                let what = format!("{bytes} bytes for one command, {allowed} are allowed");
+                return Err(LimitExceeded::new(limit, what).into());
+            }
+        }
+        self.spend(args)
+    }
+
     /// Count what a command gave; it stands in the journal by now.
     pub(super) fn spend_output(&mut self, gave: Result<Output, Error>) -> Answer<Output> {
         if let Ok(output) = &gave {

@@ -154,6 +154,7 @@ impl log::Host for PluginState {
     async fn panicked(&mut self, message: String) -> wasmtime::Result<()> {
         let mut message = message;
         message.truncate(message.floor_char_boundary(MAX_TEXT));
+        message.shrink_to_fit();
         self.panic = Some(message);
         Ok(())
     }

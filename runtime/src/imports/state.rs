@@ -3,12 +3,12 @@
 use wasmtime::component::ResourceTable;
 
 use super::call::Lane;
-use crate::engine::{LimitExceeded, bindings::types};
+use crate::engine::{LimitExceeded, TABLE_ENTRIES, bindings::types};
 
 /// What an instance may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of linear memory.
+    /// Bytes of linear memory, of all memories that it has.
     pub memory: usize,
     /// Ticks of the engine's epoch (10 ms) that it may compute in all.
     pub cpu_ticks: u64,
@@ -40,7 +40,10 @@ pub struct PluginState {
     /// What its panic handler said.
     pub(crate) panic: Option<String>,
     /// A limit that was hit, for the error after the trap.
-    pub(crate) exceeded: Option<String>,
+    pub(crate) exceeded: Option<LimitExceeded>,
+    /// Bytes of all its memories, entries of all its tables.
+    memory: usize,
+    entries: usize,
 }
 
 impl std::fmt::Debug for PluginState {
@@ -64,6 +67,8 @@ impl PluginState {
             looks: 0,
             panic: None,
             exceeded: None,
+            memory: 0,
+            entries: 0,
         }
     }
 }
@@ -89,25 +94,62 @@ impl PluginState {
 impl wasmtime::ResourceLimiter for PluginState {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > self.limits.memory {
-            self.exceeded = Some(format!("more than {} bytes of memory", self.limits.memory));
-            return Ok(false);
+        let limit = self.limits.memory;
+        let grown = grown(&mut self.memory, limit, (current, desired), maximum);
+        if !grown {
+            self.exceeded = Some(LimitExceeded::new("memory", format!("more than {limit} bytes of memory")));
         }
-        Ok(true)
+        Ok(grown)
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
-        _maximum: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= 100_000)
+        let grown = grown(&mut self.entries, TABLE_ENTRIES, (current, desired), maximum);
+        if !grown {
+            let what = format!("more than {TABLE_ENTRIES} entries in its tables");
+            self.exceeded = Some(LimitExceeded::new("tables", what));
+        }
+        Ok(grown)
     }
 }
 
+/// Whether one of several may grow within what all may have together; then it is counted.
+fn grown(all: &mut usize, limit: usize, (from, to): (usize, usize), own: Option<usize>) -> bool {
+    let then = all.saturating_add(to.saturating_sub(from));
+    if then > limit {
+        return false;
+    }
+    // Beyond its own maximum it does not grow, whatever is said here.
+    if own.is_none_or(|own| to <= own) {
+        *all = then;
+    }
+    true
+}
+
 impl types::Host for PluginState {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_memories_have_together_what_one_may_have() {
+        let mut all = 0;
+        assert!(grown(&mut all, 100, (0, 60), None));
+        assert!(!grown(&mut all, 100, (0, 50), None), "a second one");
+        assert!(grown(&mut all, 100, (0, 30), Some(40)));
+        // It will not grow beyond its own maximum, so that is not counted.
+        assert!(grown(&mut all, 100, (30, 40), Some(35)));
+        assert!(grown(&mut all, 100, (60, 70), None));
+        assert!(!grown(&mut all, 100, (70, 71), None));
+        assert_eq!(all, 100);
+    }
+}
