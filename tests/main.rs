@@ -5,6 +5,7 @@
 mod bad;
 mod cli;
 mod conformance;
+mod hostile;
 mod keepalived;
 mod moving;
 mod planning;

@@ -5,6 +5,7 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     io::Read,
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
@@ -123,9 +124,24 @@ impl Running {
 
     /// Its end.
     #[track_caller]
-    pub fn wait(mut self) -> Ran {
+    pub fn wait(self) -> Ran {
+        self.wait_and_look(|_| ())
+    }
+
+    /// Its end, and the most memory that it had in all, in bytes, as the kernel counts what is
+    /// resident. What it takes in its last milliseconds may be missed.
+    #[track_caller]
+    pub fn wait_and_measure(self) -> (Ran, u64) {
+        let mut most = 0;
+        let ran = self.wait_and_look(|process| most = high_water_mark(process).unwrap_or(0).max(most));
+        (ran, most)
+    }
+
+    #[track_caller]
+    fn wait_and_look(mut self, mut look: impl FnMut(u32)) -> Ran {
         let deadline = Instant::now() + LONGEST;
         let status = loop {
+            look(self.child.id());
             match self.child.try_wait().expect("it can be waited for") {
                 Some(status) => break Some(status),
                 None if Instant::now() > deadline => break None,
@@ -154,6 +170,13 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `None` once it has ended.
+fn high_water_mark(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(kilobytes.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
 fn reader(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
